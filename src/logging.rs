@@ -1,0 +1,123 @@
+//! The log: formatted where a record arises, written by a thread of its own.
+//!
+//! A full stderr (a stopped terminal, a stuck log driver) must never stop the
+//! data path, so records go through a bounded channel; what does not fit is
+//! dropped and counted.
+
+use std::{
+    io::{self, Write},
+    panic,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use log::LevelFilter;
+
+use crate::report::Printable;
+
+/// Lines that may wait for stderr: a burst of every connection's line at the
+/// default limit of connections fits.
+const WAITING_LINES: usize = 4096;
+
+/// How long the end of the process waits for a stderr that does not move.
+const FLUSH_WAIT: Duration = Duration::from_millis(500);
+
+/// Which records are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Filter {
+    /// A level for our own records; libraries stay at `warn`.
+    Level(LevelFilter),
+    /// The directives of `RUST_LOG`.
+    Directives(String),
+}
+
+/// Held by `main`; dropping it writes what still waits.
+#[derive(Debug)]
+pub(crate) struct LogGuard {
+    shutdown: Option<Sender<()>>,
+    done: Receiver<()>,
+}
+
+/// Installs the logger and starts the `log` thread.
+pub(crate) fn start(filter: &Filter) -> io::Result<LogGuard> {
+    let (lines, waiting) = crossbeam_channel::bounded(WAITING_LINES);
+    let (shutdown, asked) = crossbeam_channel::bounded::<()>(0);
+    let (finished, done) = crossbeam_channel::bounded(1);
+    let dropped = Arc::new(AtomicU64::new(0));
+    let queue = Queue { lines, dropped: Arc::clone(&dropped) };
+    thread::Builder::new().name("log".to_owned()).spawn(move || {
+        write_lines(&waiting, &asked, &dropped);
+        let _ = finished.send(());
+    })?;
+    let mut builder = env_logger::Builder::new();
+    match filter {
+        Filter::Level(level) => {
+            builder.filter_level(LevelFilter::Warn.min(*level));
+            builder.filter_module(env!("CARGO_CRATE_NAME"), *level);
+        }
+        Filter::Directives(directives) => {
+            builder.parse_filters(directives);
+        }
+    }
+    builder.format(|out, record| {
+        let message = record.args().to_string();
+        let current = thread::current();
+        let name = current.name().unwrap_or("-");
+        writeln!(out, "{} {name} {}", record.level(), Printable(&message))
+    });
+    builder.target(env_logger::Target::Pipe(Box::new(queue))).init();
+    panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    Ok(LogGuard { shutdown: Some(shutdown), done })
+}
+
+/// The end of the channel that `env_logger` writes to, one whole line a call.
+struct Queue {
+    lines: Sender<Box<[u8]>>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self.lines.try_send(line.into()) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes lines until asked to end and nothing waits.
+fn write_lines(waiting: &Receiver<Box<[u8]>>, asked: &Receiver<()>, dropped: &AtomicU64) {
+    let mut stderr = io::stderr();
+    loop {
+        let line = crossbeam_channel::select_biased! {
+            recv(waiting) -> line => line,
+            recv(asked) -> _ => break,
+        };
+        let Ok(line) = line else { break };
+        // A closed stderr leaves nowhere to say so.
+        let _ = stderr.write_all(&line);
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let _ = writeln!(stderr, "WARN log {lost} lines dropped: stderr did not keep up");
+        }
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.shutdown = None;
+        let _ = self.done.recv_timeout(FLUSH_WAIT);
+    }
+}

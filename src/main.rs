@@ -1,5 +1,8 @@
 mod address;
 mod backoff;
+mod connect;
+mod docker;
+mod etcd;
 mod logging;
 mod notify;
 mod outage;

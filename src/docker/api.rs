@@ -1,0 +1,251 @@
+//! What is read of Docker's answers, and no more: newer engines drop fields.
+//!
+//! Source: Docker Engine API 1.41 to 1.51, "Inspect a container", "Monitor events".
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// Subscribes to what may change a registration. `health_status` and `exec_*`
+/// events come with every health check, so events are filtered by the daemon.
+///
+/// The value of `filters` is the percent-encoded JSON
+/// `{"type":["container"],"event":["start","kill","die","pause","unpause","rename","destroy"]}`.
+pub(super) const EVENTS_PATH: &str = "/events?filters=%7B%22type%22%3A%5B%22container%22%5D%2C\
+    %22event%22%3A%5B%22start%22%2C%22kill%22%2C%22die%22%2C%22pause%22%2C%22unpause%22%2C\
+    %22rename%22%2C%22destroy%22%5D%7D";
+
+/// One container, as inspected.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    /// With a leading slash.
+    pub(super) name: String,
+    pub(crate) state: State,
+    #[serde(default)]
+    config: Config,
+    #[serde(default)]
+    network_settings: NetworkSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct State {
+    pub(crate) running: bool,
+    #[serde(default)]
+    pub(crate) paused: bool,
+    #[serde(default)]
+    pub(crate) restarting: bool,
+    /// When the container was started last: another value is another life.
+    #[serde(default)]
+    pub(crate) started_at: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Config {
+    stop_signal: Option<String>,
+    stop_timeout: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct NetworkSettings {
+    ports: Option<BTreeMap<String, Option<Vec<Binding>>>>,
+}
+
+/// One address of the host at which a port is published.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Binding {
+    #[serde(default)]
+    pub(crate) host_ip: String,
+    /// Empty for a moment after a start.
+    #[serde(default)]
+    pub(crate) host_port: String,
+}
+
+/// SIGTERM's number: what `docker stop` sends unless the image says otherwise.
+const SIGTERM: i32 = 15;
+
+/// Docker's own default between the stop signal and SIGKILL, in seconds.
+const DEFAULT_STOP_TIMEOUT_S: u64 = 10;
+
+impl Container {
+    /// The bindings of TCP port `port`: `None` if the container does not expose
+    /// it, an empty list if it is exposed but not published.
+    pub(crate) fn bindings(&self, port: u16) -> Option<&[Binding]> {
+        let ports = self.network_settings.ports.as_ref()?;
+        Some(ports.get(&format!("{port}/tcp"))?.as_deref().unwrap_or_default())
+    }
+
+    /// The published TCP ports of the container, as `6379/tcp`.
+    pub(crate) fn published_ports(&self) -> Vec<&str> {
+        let ports = self.network_settings.ports.iter().flatten();
+        let published = ports.filter(|(port, bindings)| {
+            port.ends_with("/tcp") && bindings.as_ref().is_some_and(|list| !list.is_empty())
+        });
+        published.map(|(port, _)| port.as_str()).collect()
+    }
+
+    /// The number of the signal that asks this container to stop.
+    pub(crate) fn stop_signal(&self) -> i32 {
+        let name = self.config.stop_signal.as_deref().unwrap_or_default();
+        signal_number(name).unwrap_or(SIGTERM)
+    }
+
+    /// Seconds between the stop signal and SIGKILL.
+    pub(crate) fn stop_timeout_s(&self) -> u64 {
+        // -1 waits for ever.
+        let seconds = self.config.stop_timeout.and_then(|seconds| seconds.try_into().ok());
+        seconds.unwrap_or(DEFAULT_STOP_TIMEOUT_S)
+    }
+}
+
+/// A change of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Event {
+    #[serde(default)]
+    pub(crate) action: String,
+    #[serde(default)]
+    actor: Actor,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Actor {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Attributes")]
+    attributes: BTreeMap<String, String>,
+}
+
+impl Event {
+    /// The id of the container it is about.
+    pub(crate) fn container(&self) -> &str {
+        &self.actor.id
+    }
+
+    /// The names the container has, and had before a rename.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let names = [self.actor.attributes.get("name"), self.actor.attributes.get("oldName")];
+        names.into_iter().flatten().map(|name| name.strip_prefix('/').unwrap_or(name))
+    }
+
+    /// The signal of a `kill`. Podman's events may have none.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        signal_number(self.actor.attributes.get("signal")?)
+    }
+}
+
+/// `15`, `TERM`, `SIGTERM` or `SIGRTMIN+3` as a number.
+///
+/// Source: signal(7), x86 and ARM; Docker takes the same forms (moby/sys/signal).
+fn signal_number(text: &str) -> Option<i32> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    // The C library keeps 32 and 33 for itself.
+    const SIGRTMIN: i32 = 34;
+    const SIGRTMAX: i32 = 64;
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(above) = name.strip_prefix("RTMIN") {
+        return if above.is_empty() {
+            Some(SIGRTMIN)
+        } else {
+            Some(SIGRTMIN + above.parse::<i32>().ok()?)
+        };
+    }
+    if let Some(below) = name.strip_prefix("RTMAX") {
+        return if below.is_empty() {
+            Some(SIGRTMAX)
+        } else {
+            Some(SIGRTMAX + below.parse::<i32>().ok()?)
+        };
+    }
+    let position = NAMES.iter().position(|known| *known == name)?;
+    i32::try_from(position + 1).ok()
+}
+
+/// The text of an error: Docker's `{"message": …}`, or whatever stands there.
+pub(super) fn message(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Message {
+        message: String,
+    }
+    match serde_json::from_slice(body) {
+        Ok(Message { message }) => message,
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    }
+}
+
+/// Whether a 404 is about the container. Another one (a socket proxy's, a path
+/// nobody serves) says nothing about it.
+pub(super) fn says_no_such_container(body: &[u8]) -> bool {
+    message(body).to_ascii_lowercase().contains("no such container")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_read_in_every_form_docker_writes() {
+        for (text, number) in [
+            ("15", 15),
+            ("SIGTERM", 15),
+            ("TERM", 15),
+            ("sigquit", 3),
+            ("SIGKILL", 9),
+            ("SYS", 31),
+            ("SIGRTMIN+3", 37),
+            ("RTMIN", 34),
+            ("SIGRTMAX-1", 63),
+        ] {
+            assert_eq!(signal_number(text), Some(number), "{text}");
+        }
+        for text in ["", "SIG", "NOPE", "RTMIN+x"] {
+            assert_eq!(signal_number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_dockers_own_404_means_that_the_container_is_gone() {
+        assert!(says_no_such_container(br#"{"message":"No such container: redis"}"#));
+        let podman = br#"{"cause":"no such container","message":"no container with name or ID \"r\" found: no such container","response":404}"#;
+        assert!(says_no_such_container(podman));
+        assert!(!says_no_such_container(br#"{"message":"page not found"}"#));
+        assert!(!says_no_such_container(b"<html>404 Not Found</html>"));
+    }
+
+    #[test]
+    fn fields_that_newer_engines_dropped_are_not_missed() {
+        let container: Container = serde_json::from_str(
+            r#"{"Id":"ab","Name":"/redis","State":{"Running":true,"StartedAt":"t"},
+                "Config":{"StopSignal":"SIGINT","StopTimeout":1},
+                "NetworkSettings":{"Ports":{"6379/tcp":[{"HostIp":"10.0.0.1","HostPort":"49155"}],
+                "80/tcp":null,"53/udp":[{"HostIp":"0.0.0.0","HostPort":"1"}]}}}"#,
+        )
+        .unwrap();
+        assert_eq!((container.stop_signal(), container.stop_timeout_s()), (2, 1));
+        assert_eq!(container.published_ports(), ["6379/tcp"]);
+        assert_eq!(container.bindings(6379).unwrap()[0].host_port, "49155");
+        assert_eq!(container.bindings(80), Some(&[][..]));
+        assert_eq!(container.bindings(53), None);
+        let event: Event = serde_json::from_str(
+            r#"{"Type":"container","Action":"rename","Actor":{"ID":"ab","Attributes":
+                {"name":"new","oldName":"/old","signal":"9"}},"time":1}"#,
+        )
+        .unwrap();
+        assert_eq!(event.names().collect::<Vec<_>>(), ["new", "old"]);
+        assert_eq!((event.container(), event.signal()), ("ab", Some(9)));
+    }
+}

@@ -1,0 +1,488 @@
+//! The half of HTTP/1.1 that a client needs to read Docker's answers, bounded.
+//!
+//! Source: RFC 9112. Docker answers with a length, in chunks, or until it closes
+//! the connection, and only GET is ever sent.
+
+use std::{fmt, io, io::Read};
+
+/// Longest head of an answer, and longest line between two chunks.
+pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Longest body of an answer, longest chunk, longest line of the events stream.
+pub(super) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// More interim (1xx) answers than this before the real one are no HTTP.
+const MAX_INTERIM_ANSWERS: usize = 8;
+
+/// Why an answer could not be read.
+#[derive(Debug)]
+pub(super) enum Error {
+    Io(io::Error),
+    /// The connection ended before the first byte of an answer, as a kept one
+    /// does when the server closed it meanwhile.
+    Closed,
+    /// The connection ended within an answer.
+    Truncated,
+    Malformed(&'static str),
+    /// More than the named limit allows.
+    TooLarge(&'static str, usize),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io(error) => error.fmt(f),
+            Error::Closed => f.write_str("the connection was closed"),
+            Error::Truncated => f.write_str("the connection ended within an answer"),
+            Error::Malformed(what) => write!(f, "not HTTP/1.1: {what}"),
+            Error::TooLarge(what, limit) => write!(f, "{what} of more than {limit} bytes"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Writes the request for `path`, which must be a valid request target.
+pub(super) fn request(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: docker\r\nAccept: application/json\r\n\
+         User-Agent: ambassador/{}\r\n\r\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// What the head of an answer says about the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) status: u16,
+    framing: Framing,
+    /// Whether the connection may carry another request after the body.
+    keep_alive: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// So many bytes are still to come.
+    Length(u64),
+    /// A line with the size of the next chunk comes next.
+    ChunkSize,
+    /// So many bytes of a chunk are still to come, and then a line's end.
+    Chunk(u64),
+    UntilClose,
+    Ended,
+}
+
+/// Reads answers from one connection, one after the other.
+#[derive(Debug)]
+pub(super) struct Reader<R> {
+    source: R,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl<R: Read> Reader<R> {
+    pub(super) fn new(source: R) -> Self {
+        Reader { source, buffer: vec![0; MAX_HEAD_BYTES].into(), start: 0, end: 0 }
+    }
+
+    pub(super) fn source_mut(&mut self) -> &mut R {
+        &mut self.source
+    }
+
+    /// Reads the head of the next answer, past interim ones.
+    pub(super) fn head(&mut self) -> Result<Head, Error> {
+        for _ in 0..=MAX_INTERIM_ANSWERS {
+            if self.start == self.end && self.fill()? == 0 {
+                return Err(Error::Closed);
+            }
+            let head = self.one_head()?;
+            if !(100..200).contains(&head.status) {
+                return Ok(head);
+            }
+        }
+        Err(Error::Malformed("nothing but interim answers"))
+    }
+
+    fn one_head(&mut self) -> Result<Head, Error> {
+        let mut budget = MAX_HEAD_BYTES;
+        let (status, version_1_1) = status_line(self.line(&mut budget)?)?;
+        let mut fields = Fields::default();
+        loop {
+            let line = self.line(&mut budget)?;
+            if line.is_empty() {
+                break;
+            }
+            fields.note(line)?;
+        }
+        // RFC 9112, 6.3: no body, chunks, a length, or until the end, in this order.
+        let framing = if matches!(status, 100..200 | 204 | 304) {
+            Framing::Ended
+        } else if fields.chunked {
+            Framing::ChunkSize
+        } else if let Some(length) = fields.length {
+            if length == 0 { Framing::Ended } else { Framing::Length(length) }
+        } else {
+            Framing::UntilClose
+        };
+        let keep_alive = version_1_1 && !fields.close && framing != Framing::UntilClose;
+        Ok(Head { status, framing, keep_alive })
+    }
+
+    /// The body that follows `head`. It must be read to its end before the next head.
+    pub(super) fn body(&mut self, head: Head) -> Body<'_, R> {
+        Body { framing: head.framing, reader: self }
+    }
+
+    /// Reads the whole body. Returns it and whether the connection may be used again.
+    pub(super) fn whole_body(&mut self, head: Head) -> Result<(Vec<u8>, bool), Error> {
+        if let Framing::Length(length) = head.framing
+            && length > MAX_BODY_BYTES as u64
+        {
+            return Err(Error::TooLarge("an answer", MAX_BODY_BYTES));
+        }
+        let mut whole = Vec::new();
+        let mut body = self.body(head);
+        while let Some(piece) = body.piece()? {
+            if whole.len() + piece.len() > MAX_BODY_BYTES {
+                return Err(Error::TooLarge("an answer", MAX_BODY_BYTES));
+            }
+            whole.extend_from_slice(piece);
+        }
+        Ok((whole, head.keep_alive))
+    }
+
+    /// The next line without its end, taken from what `budget` allows.
+    fn line(&mut self, budget: &mut usize) -> Result<&[u8], Error> {
+        let mut searched = 0;
+        let length = loop {
+            let unread = &self.buffer[self.start..self.end];
+            if let Some(found) = unread[searched..].iter().position(|&byte| byte == b'\n') {
+                break searched + found + 1;
+            }
+            searched = unread.len();
+            if searched >= *budget {
+                return Err(Error::TooLarge("a head", MAX_HEAD_BYTES));
+            }
+            if self.fill()? == 0 {
+                return Err(Error::Truncated);
+            }
+        };
+        *budget = budget.checked_sub(length).ok_or(Error::TooLarge("a head", MAX_HEAD_BYTES))?;
+        let line = &self.buffer[self.start..self.start + length - 1];
+        self.start += length;
+        // A recipient may take a bare LF for a line's end (RFC 9112, 2.2).
+        Ok(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+
+    /// Reads more into the buffer; 0 at the end of the connection.
+    fn fill(&mut self) -> Result<usize, Error> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.buffer.len() {
+            return Err(Error::TooLarge("a head", MAX_HEAD_BYTES));
+        }
+        loop {
+            match self.source.read(&mut self.buffer[self.end..]) {
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::Io(error)),
+            }
+        }
+    }
+}
+
+/// A body as it arrives, whatever its framing.
+#[derive(Debug)]
+pub(super) struct Body<'a, R> {
+    reader: &'a mut Reader<R>,
+    framing: Framing,
+}
+
+impl<R: Read> Body<'_, R> {
+    /// The next bytes, as soon as there are any; `None` at the end.
+    pub(super) fn piece(&mut self) -> Result<Option<&[u8]>, Error> {
+        if self.framing == Framing::ChunkSize {
+            self.framing = self.reader.next_chunk()?;
+        }
+        let most = match self.framing {
+            Framing::Ended => return Ok(None),
+            Framing::Length(left) | Framing::Chunk(left) => left,
+            Framing::UntilClose | Framing::ChunkSize => u64::MAX,
+        };
+        if self.reader.start == self.reader.end && self.reader.fill()? == 0 {
+            return match self.framing {
+                Framing::UntilClose => {
+                    self.framing = Framing::Ended;
+                    Ok(None)
+                }
+                _ => Err(Error::Truncated),
+            };
+        }
+        let available = self.reader.end - self.reader.start;
+        let length = usize::try_from(most).map_or(available, |most| most.min(available));
+        let left = most - length as u64;
+        self.framing = match self.framing {
+            Framing::Length(_) if left == 0 => Framing::Ended,
+            Framing::Length(_) => Framing::Length(left),
+            // The line's end after a chunk is read with the next size: it may be
+            // late, and the chunk's bytes must not wait for it.
+            Framing::Chunk(_) if left == 0 => Framing::ChunkSize,
+            Framing::Chunk(_) => Framing::Chunk(left),
+            other => other,
+        };
+        let start = self.reader.start;
+        self.reader.start += length;
+        Ok(Some(&self.reader.buffer[start..start + length]))
+    }
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the size of the next chunk, or the trailers behind the last one.
+    fn next_chunk(&mut self) -> Result<Framing, Error> {
+        let mut budget = MAX_HEAD_BYTES;
+        let mut line = self.line(&mut budget)?;
+        if line.is_empty() {
+            // The end of the chunk before. (The first chunk has none before it, so
+            // one empty line too many passes there; nothing depends on it.)
+            line = self.line(&mut budget)?;
+        }
+        let size = chunk_size(line)?;
+        if size > 0 {
+            return Ok(Framing::Chunk(size));
+        }
+        while !self.line(&mut budget)?.is_empty() {} // Trailers say nothing we need.
+        Ok(Framing::Ended)
+    }
+}
+
+/// `1f` or `1f;name=value`.
+fn chunk_size(line: &[u8]) -> Result<u64, Error> {
+    const MALFORMED: Error = Error::Malformed("a chunk without a size");
+    let digits = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let text = std::str::from_utf8(digits).map_err(|_| MALFORMED)?;
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(MALFORMED);
+    }
+    match u64::from_str_radix(text, 16) {
+        Ok(size) if size <= MAX_BODY_BYTES as u64 => Ok(size),
+        _ => Err(Error::TooLarge("a chunk", MAX_BODY_BYTES)),
+    }
+}
+
+/// `HTTP/1.1 200 OK`: the status, and whether the version is 1.1.
+fn status_line(line: &[u8]) -> Result<(u16, bool), Error> {
+    const MALFORMED: Error = Error::Malformed("no status line");
+    let text = std::str::from_utf8(line).map_err(|_| MALFORMED)?;
+    let (version, rest) = text.split_once(' ').ok_or(MALFORMED)?;
+    let status = rest.split(' ').next().unwrap_or_default();
+    if !matches!(version, "HTTP/1.1" | "HTTP/1.0")
+        || status.len() != 3
+        || !status.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return Err(MALFORMED);
+    }
+    let status = status.parse().map_err(|_| MALFORMED)?;
+    Ok((status, version == "HTTP/1.1"))
+}
+
+/// The header fields that decide where the body ends.
+#[derive(Default)]
+struct Fields {
+    chunked: bool,
+    length: Option<u64>,
+    close: bool,
+}
+
+impl Fields {
+    fn note(&mut self, line: &[u8]) -> Result<(), Error> {
+        let colon = line.iter().position(|&byte| byte == b':');
+        let Some(colon) = colon else { return Err(Error::Malformed("a header without a colon")) };
+        let name = &line[..colon];
+        let value = line[colon + 1..].trim_ascii();
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            // Two lengths that differ are how requests are smuggled.
+            if length.is_none() || self.length.is_some_and(|known| Some(known) != length) {
+                return Err(Error::Malformed("a length that is no number"));
+            }
+            self.length = length;
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Error::Malformed("an unknown transfer encoding"));
+            }
+            self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            self.close |= value.to_ascii_lowercase().windows(5).any(|word| word == b"close");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A connection that delivers its bytes in pieces of the given sizes.
+    struct Pieces {
+        bytes: VecDeque<u8>,
+        sizes: Vec<usize>,
+        turn: usize,
+    }
+
+    impl Read for Pieces {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let size = self.sizes[self.turn % self.sizes.len()].min(into.len());
+            self.turn += 1;
+            let count = size.min(self.bytes.len());
+            for slot in &mut into[..count] {
+                *slot = self.bytes.pop_front().unwrap();
+            }
+            Ok(count)
+        }
+    }
+
+    fn reader(text: &[u8], sizes: &[usize]) -> Reader<Pieces> {
+        let bytes = text.iter().copied().collect();
+        Reader::new(Pieces { bytes, sizes: sizes.to_vec(), turn: 0 })
+    }
+
+    /// Status, body and whether the connection may be used again.
+    fn answer(text: &[u8], sizes: &[usize]) -> Result<(u16, Vec<u8>, bool), String> {
+        let mut reader = reader(text, sizes);
+        let head = reader.head().map_err(|error| error.to_string())?;
+        let (body, again) = reader.whole_body(head).map_err(|error| error.to_string())?;
+        Ok((head.status, body, again))
+    }
+
+    const LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    const CHUNKS: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                          2;a=b\r\nhe\r\n003\r\nllo\r\n0\r\nTrailer: x\r\n\r\n";
+    const CLOSE: &str = "HTTP/1.0 200 OK\r\nServer: x\r\n\r\nhello";
+    const INTERIM: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\nContent-Length:5\n\nhello";
+
+    #[test]
+    fn every_framing_gives_the_same_body_under_every_split() {
+        for (text, again) in [(LENGTH, true), (CHUNKS, true), (CLOSE, false), (INTERIM, true)] {
+            for size in 1..=text.len() {
+                let expected = Ok((200, b"hello".to_vec(), again));
+                assert_eq!(answer(text.as_bytes(), &[size]), expected, "{text:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_follow_each_other_on_one_connection() {
+        let text = format!("{LENGTH}HTTP/1.1 204 No Content\r\n\r\n{CHUNKS}");
+        let mut reader = reader(text.as_bytes(), &[7]);
+        for expected in ["hello", "", "hello"] {
+            let head = reader.head().unwrap();
+            let (body, again) = reader.whole_body(head).unwrap();
+            assert_eq!(body, expected.as_bytes());
+            assert!(again);
+        }
+        assert!(matches!(reader.head(), Err(Error::Closed)));
+    }
+
+    #[test]
+    fn a_chunk_is_given_out_before_its_line_end_arrives() {
+        let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello";
+        let mut reader = reader(text.as_bytes(), &[1000]);
+        let head = reader.head().unwrap();
+        let mut body = reader.body(head);
+        assert_eq!(body.piece().unwrap(), Some(&b"hello"[..]));
+        assert!(matches!(body.piece(), Err(Error::Truncated)));
+    }
+
+    #[test]
+    fn a_truncated_answer_is_never_a_whole_one() {
+        for text in [LENGTH, CHUNKS] {
+            for cut in 1..text.len() {
+                assert!(answer(&text.as_bytes()[..cut], &[3]).is_err(), "{text:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_http_is_refused() {
+        for (text, problem) in [
+            ("<html></html>\r\n\r\n", "no status line"),
+            ("HTTP/2 200 OK\r\n\r\n", "no status line"),
+            ("HTTP/1.1 20 OK\r\n\r\n", "no status line"),
+            ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "a header without a colon"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "a length that is no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "a length"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "an unknown transfer"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk without"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n\r\n", "a chunk without"),
+        ] {
+            let error = answer(text.as_bytes(), &[1000]).unwrap_err();
+            assert!(error.contains(problem), "{text:?}: {error}");
+        }
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n".repeat(MAX_INTERIM_ANSWERS + 1);
+        assert!(answer(interim.as_bytes(), &[1000]).unwrap_err().contains("interim"));
+    }
+
+    #[test]
+    fn a_head_beyond_the_limit_is_refused() {
+        let long_line = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1024 * 1024));
+        let many_lines = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(4096));
+        for text in [long_line, many_lines] {
+            assert_eq!(
+                answer(text.as_bytes(), &[1000]).unwrap_err(),
+                "a head of more than 16384 bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_the_limit_are_refused_before_reading_them() {
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 4194305\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400001\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+        ] {
+            let error = answer(text.as_bytes(), &[1000]).unwrap_err();
+            assert!(error.contains("4194304"), "{text:?}: {error}");
+        }
+        let endless = format!("HTTP/1.0 200 OK\r\n\r\n{}", "x".repeat(MAX_BODY_BYTES + 1));
+        assert!(answer(endless.as_bytes(), &[65536]).unwrap_err().contains("4194304"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_the_reader(
+            start in prop::sample::select(vec!["", "HTTP/1.1 200 OK\r\n", CHUNKS]),
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            sizes in prop::collection::vec(1usize..40, 1..5),
+        ) {
+            let text = [start.as_bytes(), &bytes].concat();
+            let _ = answer(&text, &sizes);
+        }
+
+        #[test]
+        fn chunks_of_any_size_under_any_split_are_joined(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..10),
+            sizes in prop::collection::vec(1usize..40, 1..5),
+        ) {
+            let mut text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for chunk in &chunks {
+                text.extend_from_slice(format!("{:X}\r\n", chunk.len()).as_bytes());
+                text.extend_from_slice(chunk);
+                text.extend_from_slice(b"\r\n");
+            }
+            text.extend_from_slice(b"0\r\n\r\n");
+            prop_assert_eq!(answer(&text, &sizes), Ok((200, chunks.concat(), true)));
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! Docker's API over its socket, read only: `GET` of one container and of events.
+
+mod api;
+mod http1;
+
+use std::{
+    error, fmt, io,
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use http1::{Head, MAX_BODY_BYTES, Reader};
+
+pub(crate) use api::{Binding, Container, Event};
+
+use crate::{address::HostPort, connect, report};
+
+/// The total deadline of every request. The events stream has none: it is
+/// silent for as long as nothing happens.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Where Docker listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    Unix(PathBuf),
+    Tcp(HostPort),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once("://") {
+            Some(("unix", path)) if path.starts_with('/') => {
+                if path.len() > connect::MAX_UNIX_PATH_BYTES {
+                    let limit = connect::MAX_UNIX_PATH_BYTES;
+                    return Err(format!("a socket's path has at most {limit} bytes"));
+                }
+                Ok(Address::Unix(path.into()))
+            }
+            Some(("unix", _)) => Err("the path must be absolute, as unix:///PATH".to_owned()),
+            Some(("tcp", address)) => {
+                let address = address.strip_suffix('/').unwrap_or(address);
+                address.parse().map(Address::Tcp).map_err(|invalid| format!("{invalid}"))
+            }
+            _ => Err("expected unix:///PATH or tcp://HOST:PORT".to_owned()),
+        }
+    }
+}
+
+impl Default for Address {
+    fn default() -> Self {
+        Address::Unix("/var/run/docker.sock".into())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Unix(path) => write!(f, "unix://{}", path.display()),
+            Address::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// Why Docker gave no valid answer.
+#[derive(Debug)]
+pub(crate) struct Error {
+    address: Address,
+    problem: Problem,
+}
+
+#[derive(Debug)]
+enum Problem {
+    Connect(io::Error),
+    Exchange(http1::Error),
+    /// Another status than 200 and the 404 of a missing container.
+    Status {
+        status: u16,
+        text: String,
+    },
+    NotDockers(serde_json::Error),
+    EventTooLarge,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = &self.address;
+        match &self.problem {
+            Problem::Connect(error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
+                f,
+                "no access to Docker at {address} (run with the socket's group, or as root)"
+            ),
+            Problem::Connect(_) => write!(f, "no answer from Docker at {address}"),
+            Problem::Exchange(http1::Error::Io(error)) if is_timeout(error) => {
+                let deadline = report::duration(REQUEST_DEADLINE);
+                write!(f, "no answer from Docker at {address} within {deadline}")
+            }
+            Problem::Exchange(_) => write!(f, "no valid answer from Docker at {address}"),
+            Problem::Status { status, text } => {
+                write!(f, "Docker at {address} answers with HTTP status {status}: {text}")
+            }
+            Problem::NotDockers(_) => write!(f, "an answer that is not Docker's from {address}"),
+            Problem::EventTooLarge => {
+                write!(f, "an event of more than {MAX_BODY_BYTES} bytes from Docker at {address}")
+            }
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match &self.problem {
+            Problem::Connect(error) => Some(error),
+            Problem::Exchange(http1::Error::Io(error)) if is_timeout(error) => None,
+            Problem::Exchange(error) => Some(error),
+            Problem::NotDockers(error) => Some(error),
+            Problem::Status { .. } | Problem::EventTooLarge => None,
+        }
+    }
+}
+
+/// What a read past its timeout says, by either name.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// Asks Docker questions, over one connection for as long as it lasts.
+#[derive(Debug)]
+pub(crate) struct Client {
+    address: Address,
+    kept: Option<Reader<Transport>>,
+}
+
+impl Client {
+    /// Connects lazily: nothing is sent before the first question.
+    pub(crate) fn new(address: Address) -> Self {
+        Client { address, kept: None }
+    }
+
+    /// The container called `name`; `None` if there is none of exactly that name.
+    ///
+    /// `name` must be a container name: Docker also takes a unique prefix of an
+    /// id, and `ab` would find the container `ab12…`.
+    pub(crate) fn container(&mut self, name: &str) -> Result<Option<Container>, Error> {
+        // Without a version in the path, which every engine serves at its own.
+        let (status, body) = self.get(&format!("/containers/{name}/json"))?;
+        match status {
+            200 => {
+                let container: Container = serde_json::from_slice(&body)
+                    .map_err(|error| self.error(Problem::NotDockers(error)))?;
+                let is_it = container.name.strip_prefix('/').unwrap_or(&container.name) == name;
+                Ok(is_it.then_some(container))
+            }
+            404 if api::says_no_such_container(&body) => Ok(None),
+            _ => Err(self.refused(status, &body)),
+        }
+    }
+
+    /// Subscribes to the events of containers.
+    pub(crate) fn events(&self) -> Result<(Events, EventsCloser), Error> {
+        let mut reader = self.connect()?;
+        reader.source_mut().set_deadline();
+        let head = self.exchange(&mut reader, api::EVENTS_PATH)?;
+        if head.status != 200 {
+            let (body, _) = reader.whole_body(head).map_err(|error| self.exchange_error(error))?;
+            return Err(self.refused(head.status, &body));
+        }
+        reader.source_mut().deadline = None;
+        let closer =
+            reader.source_mut().closer().map_err(|error| self.error(Problem::Connect(error)))?;
+        let events = Events { address: self.address.clone(), reader, head, line: Vec::new() };
+        Ok((events, closer))
+    }
+
+    fn get(&mut self, path: &str) -> Result<(u16, Vec<u8>), Error> {
+        let mut kept = self.kept.take();
+        loop {
+            let is_kept = kept.is_some();
+            let mut reader = match kept.take() {
+                Some(reader) => reader,
+                None => self.connect()?,
+            };
+            reader.source_mut().set_deadline();
+            match self.exchange(&mut reader, path) {
+                // Docker closed it meanwhile: that costs one more try, not an error.
+                Err(Error { problem: Problem::Exchange(error), .. })
+                    if is_kept && is_stale(&error) => {}
+                Err(error) => return Err(error),
+                Ok(head) => {
+                    let whole = reader.whole_body(head);
+                    let (body, again) = whole.map_err(|error| self.exchange_error(error))?;
+                    if again {
+                        self.kept = Some(reader);
+                    }
+                    return Ok((head.status, body));
+                }
+            }
+        }
+    }
+
+    fn connect(&self) -> Result<Reader<Transport>, Error> {
+        let stream = Stream::connect(&self.address);
+        let stream = stream.map_err(|error| self.error(Problem::Connect(error)))?;
+        Ok(Reader::new(Transport { stream, deadline: None }))
+    }
+
+    fn exchange(&self, reader: &mut Reader<Transport>, path: &str) -> Result<Head, Error> {
+        let sent = reader.source_mut().write_all(http1::request(path).as_bytes());
+        sent.map_err(http1::Error::Io)
+            .and_then(|()| reader.head())
+            .map_err(|error| self.exchange_error(error))
+    }
+
+    fn refused(&self, status: u16, body: &[u8]) -> Error {
+        let text = report::excerpt(&api::message(body));
+        self.error(Problem::Status { status, text })
+    }
+
+    fn exchange_error(&self, error: http1::Error) -> Error {
+        self.error(Problem::Exchange(error))
+    }
+
+    fn error(&self, problem: Problem) -> Error {
+        Error { address: self.address.clone(), problem }
+    }
+}
+
+/// Whether a kept connection failed in a way that a new one would not.
+fn is_stale(error: &http1::Error) -> bool {
+    match error {
+        http1::Error::Closed => true,
+        http1::Error::Io(error) => {
+            matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+        }
+        _ => false,
+    }
+}
+
+/// The endless answer with one event a line.
+#[derive(Debug)]
+pub(crate) struct Events {
+    address: Address,
+    reader: Reader<Transport>,
+    head: Head,
+    /// What has arrived of the next line.
+    line: Vec<u8>,
+}
+
+impl Events {
+    /// Calls `each` for every event until the stream ends, which is an error only
+    /// if it did not end by itself.
+    pub(crate) fn follow(mut self, mut each: impl FnMut(Event)) -> Result<(), Error> {
+        let address = self.address;
+        let error = |problem| Error { address: address.clone(), problem };
+        let mut body = self.reader.body(self.head);
+        while let Some(piece) = body.piece().map_err(|e| error(Problem::Exchange(e)))? {
+            // A chunk is not a line: it may hold a part of one, or several.
+            for part in piece.split_inclusive(|&byte| byte == b'\n') {
+                if self.line.len() + part.len() > MAX_BODY_BYTES {
+                    return Err(error(Problem::EventTooLarge));
+                }
+                self.line.extend_from_slice(part);
+                if part.ends_with(b"\n") {
+                    if !self.line.trim_ascii().is_empty() {
+                        let event = serde_json::from_slice(&self.line);
+                        each(event.map_err(|e| error(Problem::NotDockers(e)))?);
+                    }
+                    self.line.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends the events stream from another thread, which is blocked in reading it.
+#[derive(Debug)]
+pub(crate) struct EventsCloser(Stream);
+
+impl Drop for EventsCloser {
+    fn drop(&mut self) {
+        // It may have ended by itself already.
+        let _ = match &self.0 {
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+}
+
+#[derive(Debug)]
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    fn connect(address: &Address) -> io::Result<Stream> {
+        match address {
+            Address::Unix(path) => connect::unix(path, REQUEST_DEADLINE).map(Stream::Unix),
+            Address::Tcp(target) => {
+                let mut failure = io::ErrorKind::NotFound.into();
+                for address in connect::resolve(target)? {
+                    match connect::tcp(address, REQUEST_DEADLINE) {
+                        Ok(stream) => return Ok(Stream::Tcp(stream)),
+                        Err(error) => failure = error,
+                    }
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// A stream whose reads and writes end at a deadline, if there is one.
+#[derive(Debug)]
+struct Transport {
+    stream: Stream,
+    deadline: Option<Instant>,
+}
+
+impl Transport {
+    fn set_deadline(&mut self) {
+        self.deadline = Some(Instant::now() + REQUEST_DEADLINE);
+    }
+
+    fn closer(&self) -> io::Result<EventsCloser> {
+        Ok(EventsCloser(match &self.stream {
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone()?),
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone()?),
+        }))
+    }
+
+    /// What is left until the deadline; an error once nothing is.
+    fn patience(&self) -> io::Result<Option<Duration>> {
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        match deadline.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+impl Read for Transport {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let patience = self.patience()?;
+        match &mut self.stream {
+            Stream::Unix(stream) => {
+                stream.set_read_timeout(patience)?;
+                stream.read(into)
+            }
+            Stream::Tcp(stream) => {
+                stream.set_read_timeout(patience)?;
+                stream.read(into)
+            }
+        }
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        let patience = self.patience()?;
+        match &mut self.stream {
+            Stream::Unix(stream) => {
+                stream.set_write_timeout(patience)?;
+                stream.write(from)
+            }
+            Stream::Tcp(stream) => {
+                stream.set_write_timeout(patience)?;
+                stream.write(from)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_unix_path_or_a_tcp_address() {
+        for text in ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2375", "tcp://[::1]:2375"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        let long = format!("unix:///{}", "a".repeat(107));
+        for text in [
+            "",
+            "/var/run/docker.sock",
+            "unix://",
+            "unix://a",
+            "tcp://a",
+            "http://a:1",
+            "npipe:////./x",
+            &long,
+        ] {
+            assert!(text.parse::<Address>().is_err(), "{text:?} was taken");
+        }
+    }
+}

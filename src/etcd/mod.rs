@@ -1,0 +1,82 @@
+//! etcd as a store of keys and strings. Knows nothing of services.
+
+mod members;
+mod v2;
+
+use std::{error, fmt, time::Duration};
+
+pub(crate) use members::{Member, default_members};
+pub(crate) use v2::Store;
+
+use crate::report;
+
+/// What one listing of a directory gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listing {
+    /// The entries, sorted by key. A missing and an empty directory are the same.
+    pub(crate) entries: Vec<Entry>,
+    /// etcd's event counter when the listing was made.
+    pub(crate) index: u64,
+}
+
+/// One key below a listed directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The whole key, from the root.
+    pub(crate) key: String,
+    /// `None` is a directory.
+    pub(crate) value: Option<String>,
+    /// Seconds until it expires. Below zero while etcd has no quorum to expire it.
+    pub(crate) ttl_s: Option<i64>,
+}
+
+impl Entry {
+    /// The last part of the key.
+    pub(crate) fn name(&self) -> &str {
+        self.key.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+/// Why a call to etcd gave no usable answer.
+///
+/// A variant exists only where some caller acts differently on it.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// No connection, or one that ended before the answer did.
+    Unreachable { member: Member, source: Box<dyn error::Error + Send + Sync> },
+    /// A connection, but no whole answer in time. To a poll that is no failure.
+    Silent { member: Member, waited: Duration },
+    /// An answer, but none of a working etcd with the v2 API.
+    Unusable { member: Member, problem: String },
+    /// etcd error 100: nothing is stored under `key`.
+    NoSuchKey { key: String, index: u64 },
+    /// etcd error 101: `key` holds another value than the one expected.
+    CompareFailed { key: String },
+    /// etcd error 401: the events a poll asked for are no longer kept, so the
+    /// directory must be listed again.
+    IndexCleared,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Unreachable { member, .. } => write!(f, "no answer from etcd at {member}"),
+            Error::Unusable { member, problem } => write!(f, "etcd at {member}: {problem}"),
+            Error::Silent { member, waited } => {
+                write!(f, "etcd at {member} gave no answer within {}", report::duration(*waited))
+            }
+            Error::NoSuchKey { key, .. } => write!(f, "no key {key} in etcd"),
+            Error::CompareFailed { key } => write!(f, "{key} holds another value in etcd"),
+            Error::IndexCleared => f.write_str("etcd no longer has the events asked for"),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Error::Unreachable { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
+}

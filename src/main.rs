@@ -1,14 +1,59 @@
+//! `ambassador` connects containers across hosts through etcd. See ARCHITECTURE.md.
+
 mod address;
 mod backoff;
+mod cli;
 mod connect;
 mod docker;
 mod etcd;
 mod logging;
 mod notify;
 mod outage;
+mod poller;
+mod registrar;
 mod report;
+mod roles;
 mod service;
 mod signals;
 mod stop;
+mod traffic;
 mod worker;
-fn main() {}
+
+use std::{
+    env,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use crate::{
+    cli::{Environment, Invocation, Refusal},
+    report::Failure,
+};
+
+fn main() -> ExitCode {
+    let environment = Environment::new(env::vars_os());
+    match cli::parse(env::args_os(), &environment) {
+        Ok(invocation) => {
+            run(invocation).map_or_else(|failure| fail(&failure), |()| ExitCode::SUCCESS)
+        }
+        Err(Refusal::Text(text)) => {
+            // A reader that went away (`| head`) has seen enough.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(Refusal::Mistake(failure)) => fail(&failure),
+    }
+}
+
+fn run(Invocation { filter, role }: Invocation) -> Result<(), Failure> {
+    // Dropped last: what the role has said is written before the process ends.
+    let _log = logging::start(&filter)
+        .map_err(|error| Failure::Running(format!("no thread for the log: {error}")))?;
+    role.run()
+}
+
+/// One line on stderr, and the code that says whether a restart would help.
+fn fail(failure: &Failure) -> ExitCode {
+    let _ = writeln!(io::stderr(), "ambassador: {failure}");
+    ExitCode::from(failure.exit_code())
+}

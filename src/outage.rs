@@ -40,11 +40,6 @@ impl Outage {
         let state = self.state.take()?;
         Some(now.duration_since(state.since))
     }
-
-    /// Since when nothing has succeeded.
-    pub(crate) fn since(&self) -> Option<Instant> {
-        self.state.as_ref().map(|state| state.since)
-    }
 }
 
 #[cfg(test)]

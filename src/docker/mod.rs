@@ -6,7 +6,7 @@ mod http1;
 use std::{
     error, fmt, io,
     io::{Read, Write},
-    net::{Shutdown, TcpStream},
+    net::TcpStream,
     os::unix::net::UnixStream,
     path::PathBuf,
     str::FromStr,
@@ -162,7 +162,7 @@ impl Client {
     }
 
     /// Subscribes to the events of containers.
-    pub(crate) fn events(&self) -> Result<(Events, EventsCloser), Error> {
+    pub(crate) fn events(&self) -> Result<Events, Error> {
         let mut reader = self.connect()?;
         reader.source_mut().set_deadline();
         let head = self.exchange(&mut reader, api::EVENTS_PATH)?;
@@ -171,10 +171,7 @@ impl Client {
             return Err(self.refused(head.status, &body));
         }
         reader.source_mut().deadline = None;
-        let closer =
-            reader.source_mut().closer().map_err(|error| self.error(Problem::Connect(error)))?;
-        let events = Events { address: self.address.clone(), reader, head, line: Vec::new() };
-        Ok((events, closer))
+        Ok(Events { address: self.address.clone(), reader, head, line: Vec::new() })
     }
 
     fn get(&mut self, path: &str) -> Result<(u16, Vec<u8>), Error> {
@@ -278,20 +275,6 @@ impl Events {
     }
 }
 
-/// Ends the events stream from another thread, which is blocked in reading it.
-#[derive(Debug)]
-pub(crate) struct EventsCloser(Stream);
-
-impl Drop for EventsCloser {
-    fn drop(&mut self) {
-        // It may have ended by itself already.
-        let _ = match &self.0 {
-            Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
-        };
-    }
-}
-
 #[derive(Debug)]
 enum Stream {
     Unix(UnixStream),
@@ -326,13 +309,6 @@ struct Transport {
 impl Transport {
     fn set_deadline(&mut self) {
         self.deadline = Some(Instant::now() + REQUEST_DEADLINE);
-    }
-
-    fn closer(&self) -> io::Result<EventsCloser> {
-        Ok(EventsCloser(match &self.stream {
-            Stream::Unix(stream) => Stream::Unix(stream.try_clone()?),
-            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone()?),
-        }))
     }
 
     /// What is left until the deadline; an error once nothing is.

@@ -1,0 +1,162 @@
+//! The environment, as far as it means anything to us.
+
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    net::IpAddr,
+    num::NonZeroU16,
+};
+
+use clap::ArgAction;
+
+use super::{Refusal, values};
+use crate::{
+    address::{self, Host, HostPort},
+    docker, etcd,
+    roles::LinkedPort,
+    traffic::Upstream,
+};
+
+/// The port at which the 2014 images found etcd.
+const ARTICLES_ETCD_PORT: u16 = 10000;
+
+/// Variables by name. Empty ones count as unset.
+#[derive(Debug, Default)]
+pub(crate) struct Environment(BTreeMap<String, String>);
+
+/// Options that came from the environment: the option's name and its variable.
+pub(super) type Inserted = Vec<(String, String)>;
+
+impl Environment {
+    /// Takes what is set. A value that is not UTF-8 matters only where it is used,
+    /// and there it fails as the value it is shown as.
+    pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let text = |text: OsString| text.to_string_lossy().into_owned();
+        let pairs = variables.into_iter().map(|(name, value)| (text(name), text(value)));
+        Environment(pairs.filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Puts `AMBASSADOR_<OPTION>` in as `--option=value`, right behind the command's
+    /// name: options typed by the user come later and win.
+    pub(super) fn insert_options(
+        &self,
+        root: &clap::Command,
+        arguments: &mut Vec<OsString>,
+    ) -> Result<Inserted, Refusal> {
+        let named = arguments.iter().skip(1).position(|word| !is_option(word)).map(|at| at + 1);
+        let Some((at, command)) =
+            named.and_then(|at| Some((at, root.find_subcommand(&arguments[at])?)))
+        else {
+            return Ok(Vec::new()); // clap says what is wrong.
+        };
+        let mut inserted = Vec::new();
+        for option in command.get_arguments() {
+            let Some(long) = option.get_long() else { continue };
+            let variable = format!("AMBASSADOR_{}", long.to_ascii_uppercase().replace('-', "_"));
+            let Some(value) = self.get(&variable) else { continue };
+            let word = match (option.get_action(), value) {
+                (ArgAction::SetTrue, "true") => format!("--{long}"),
+                (ArgAction::SetTrue, "false") => continue,
+                (ArgAction::SetTrue, _) => {
+                    return Err(Refusal::value(&variable, value, "expected true or false"));
+                }
+                (ArgAction::Set, _) => format!("--{long}={value}"),
+                _ => continue, // -v, -q, --help
+            };
+            let is_typed = |typed: &OsString| {
+                let typed = typed.to_string_lossy();
+                typed.strip_prefix("--").is_some_and(|typed| {
+                    typed == long || typed.strip_prefix(long).is_some_and(|r| r.starts_with('='))
+                })
+            };
+            if arguments[at + 1..].iter().take_while(|word| *word != "--").any(is_typed) {
+                continue;
+            }
+            inserted.push((long.to_owned(), variable, word));
+        }
+        let words = inserted.iter().map(|(_, _, word)| OsString::from(word));
+        arguments.splice(at + 1..at + 1, words.collect::<Vec<_>>());
+        Ok(inserted.into_iter().map(|(long, variable, _)| (long, variable)).collect())
+    }
+
+    /// What the environment says of etcd: `ETCDCTL_ENDPOINTS`, or a link.
+    pub(super) fn etcd_members(&self) -> Result<Option<Vec<etcd::Member>>, Refusal> {
+        if let Some(text) = self.get("ETCDCTL_ENDPOINTS") {
+            let values::Members(members) =
+                values::members(text).map_err(|e| Refusal::value("ETCDCTL_ENDPOINTS", text, e))?;
+            return Ok(Some(members));
+        }
+        // Any port; of several, the one the originals used, or the lowest.
+        let linked = self.0.keys().filter_map(|name| {
+            let port = name.strip_prefix("ETCD_PORT_")?.strip_suffix("_TCP_ADDR")?;
+            address::port_number(port).ok()
+        });
+        let Some(port) = linked.min_by_key(|port| (port.get() != ARTICLES_ETCD_PORT, *port)) else {
+            return Ok(None);
+        };
+        let variable = format!("ETCD_PORT_{port}_TCP_ADDR");
+        let text = self.get(&variable).unwrap_or_default();
+        let host = text.parse::<Host>().map_err(|e| Refusal::value(&variable, text, e))?;
+        let variable = format!("ETCD_PORT_{port}_TCP_PORT");
+        let port = match self.get(&variable) {
+            Some(text) => values::port(text).map_err(|e| Refusal::value(&variable, text, e))?,
+            None => port,
+        };
+        // Docker updates the name in /etc/hosts when the target moves, the variable never.
+        let by_name = HostPort { host: Host::Name("etcd".to_owned()), port };
+        Ok(Some(vec![HostPort { host, port }.into(), by_name.into()]))
+    }
+
+    pub(super) fn docker(&self) -> Result<Option<docker::Address>, Refusal> {
+        let Some(text) = self.get("DOCKER_HOST") else { return Ok(None) };
+        text.parse().map(Some).map_err(|e: String| Refusal::value("DOCKER_HOST", text, e))
+    }
+
+    /// The address of this host, by its common names.
+    pub(super) fn host_ip(&self) -> Result<Option<IpAddr>, Refusal> {
+        let found = ["HOST_IP", "COREOS_PRIVATE_IPV4"]
+            .iter()
+            .find_map(|name| self.get(name).map(|value| (name, value)));
+        let Some((name, text)) = found else { return Ok(None) };
+        values::host_ip(text).map(Some).map_err(|e| Refusal::value(name, text, e))
+    }
+
+    pub(super) fn notify_socket(&self) -> Option<String> {
+        self.get("NOTIFY_SOCKET").map(str::to_owned)
+    }
+
+    /// The ports of all link variables `<ALIAS>_PORT_<N>_TCP=tcp://HOST:PORT`.
+    ///
+    /// Source: Docker documentation, "Legacy container links", environment variables.
+    pub(super) fn linked_ports(&self) -> Result<Vec<LinkedPort>, Refusal> {
+        let mut ports: BTreeMap<NonZeroU16, Vec<Upstream>> = BTreeMap::new();
+        for (name, value) in &self.0 {
+            let Some((alias, port)) = split_link_variable(name) else { continue };
+            let Some(address) = value.strip_prefix("tcp://") else { continue };
+            let address = values::upstream(address).map_err(|e| Refusal::value(name, value, e))?;
+            // Docker writes `my-db` as `MY_DB`, so that only a plain name can be
+            // turned back; another one is looked up in vain, and that costs nothing.
+            let host = Host::Name(alias.to_ascii_lowercase());
+            let alternative = Some(HostPort { host, port: address.port });
+            ports.entry(port).or_default().push(Upstream { address, alternative });
+        }
+        Ok(ports.into_iter().map(|(port, upstreams)| LinkedPort { port, upstreams }).collect())
+    }
+}
+
+fn is_option(word: &OsStr) -> bool {
+    word.as_encoded_bytes().starts_with(b"-")
+}
+
+/// `DB_PORT_6379_TCP` → `DB`, 6379.
+fn split_link_variable(name: &str) -> Option<(&str, NonZeroU16)> {
+    let (alias, port) = name.strip_suffix("_TCP")?.rsplit_once("_PORT_")?;
+    if alias.is_empty() {
+        return None;
+    }
+    Some((alias, address::port_number(port).ok()?))
+}

@@ -1,0 +1,139 @@
+//! The two threads that ask Docker, so that the registrar never waits for it:
+//! one follows events, one looks at the container.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, select};
+use log::debug;
+
+use crate::{
+    backoff::Backoff,
+    docker::{self, Client, Container, Event},
+    report,
+    stop::Stop,
+};
+
+/// Docker is looked at this often, whatever its events say or fail to say.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// What the two threads tell the registrar.
+#[derive(Debug)]
+pub(super) enum Report {
+    Looked(Result<Option<Container>, String>),
+    Killed {
+        container: String,
+        signal: Option<i32>,
+    },
+    /// Events are followed from now on.
+    Subscribed,
+    /// Events are not followed any more, or not yet.
+    Unsubscribed(String),
+}
+
+/// Asks for a look; requests that come while one waits are one.
+#[derive(Debug, Clone)]
+pub(super) struct LookRequests(Sender<()>);
+
+impl LookRequests {
+    pub(super) fn ask(&self) {
+        match self.0.try_send(()) {
+            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+        }
+    }
+}
+
+pub(super) fn look_requests() -> (LookRequests, Receiver<()>) {
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    (LookRequests(sender), receiver)
+}
+
+/// The thread that looks at the container: when asked, and every 15 s.
+#[derive(Debug)]
+pub(crate) struct Looker {
+    pub(super) address: docker::Address,
+    pub(super) container: String,
+    pub(super) requests: Receiver<()>,
+    pub(super) reports: Sender<Report>,
+}
+
+impl Looker {
+    pub(crate) fn run(self, stop: &Stop) {
+        let mut client = Client::new(self.address);
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+        loop {
+            let looked = client.container(&self.container);
+            let pause = match looked {
+                Ok(_) => {
+                    backoff.reset();
+                    LOOK_INTERVAL
+                }
+                Err(_) => backoff.next(),
+            };
+            let looked = looked.map_err(|error| report::chain(&error));
+            if self.reports.send(Report::Looked(looked)).is_err() {
+                return;
+            }
+            select! {
+                recv(self.requests) -> _ => {}
+                recv(stop.asked()) -> _ => return,
+                default(pause) => {}
+            }
+        }
+    }
+}
+
+/// The thread that follows Docker's events.
+#[derive(Debug)]
+pub(crate) struct EventWatcher {
+    pub(super) address: docker::Address,
+    pub(super) container: String,
+    pub(super) looks: LookRequests,
+    pub(super) reports: Sender<Report>,
+}
+
+impl EventWatcher {
+    pub(crate) fn run(self, stop: &Stop) {
+        let client = Client::new(self.address.clone());
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+        loop {
+            let problem = match client.events() {
+                Ok(events) => {
+                    backoff.reset();
+                    // Subscribe, then look: what happens in between is not missed.
+                    let _ = self.reports.send(Report::Subscribed);
+                    self.looks.ask();
+                    let ended = events.follow(|event| self.note(&event));
+                    ended.map_or_else(|e| report::chain(&e), |()| "Docker ended it".to_owned())
+                }
+                Err(error) => report::chain(&error),
+            };
+            debug!("the events stream: {problem}");
+            if self.reports.send(Report::Unsubscribed(problem)).is_err() {
+                return;
+            }
+            // What ended the stream may have changed everything.
+            self.looks.ask();
+            if stop.wait(backoff.next()) {
+                return;
+            }
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        // By name, because the id changes when the container is made anew, and by
+        // its old name, because a rename takes the name away.
+        if !event.names().any(|name| name == self.container) {
+            return;
+        }
+        debug!("Docker says {} of {}", event.action, self.container);
+        if event.action == "kill" {
+            let container = event.container().to_owned();
+            let _ = self.reports.send(Report::Killed { container, signal: event.signal() });
+        }
+        // An inspection may show a later state than the event: only it is believed.
+        self.looks.ask();
+    }
+}

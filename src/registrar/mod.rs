@@ -1,0 +1,387 @@
+//! Keeps etcd equal to what Docker runs.
+//!
+//! The `registrar` thread takes in what the threads beside it report (Docker's
+//! events, looks at the container, checks), lets the core decide, and does to
+//! etcd what the core says. It never waits for Docker, so that a Docker that
+//! hangs cannot cost an entry its refresh.
+
+mod check;
+mod core;
+mod docker_watch;
+mod wanted;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, select};
+use log::{debug, info, log, warn};
+
+use self::{
+    check::Checker,
+    core::{Action, Core, Input, Outcome},
+    docker_watch::{EventWatcher, LookRequests, Looker, Report},
+    wanted::{Verdict, Wanted},
+};
+use crate::{
+    address::HostPort,
+    docker,
+    etcd::{self, Store},
+    outage::Outage,
+    report::{self, Failure},
+    stop::Stop,
+};
+
+pub(crate) use wanted::{HostIp, Source, Target};
+
+/// Reports that may wait for the registrar, which may wait for etcd.
+const WAITING_REPORTS: usize = 1024;
+
+/// Docker fills in a port a moment after the start it announces.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How the entry is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) target: Target,
+    pub(crate) ttl: Duration,
+    /// Registered only while a TCP connect to the address succeeds.
+    pub(crate) has_check: bool,
+    pub(crate) docker: docker::Address,
+}
+
+/// The threads of a registrar, to be started by its role.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    pub(crate) registrar: Registrar,
+    /// Absent for a fixed address.
+    pub(crate) docker: Option<(EventWatcher, Looker)>,
+    pub(crate) checker: Option<Checker>,
+}
+
+/// Puts the threads together; nothing runs yet.
+pub(crate) fn threads(config: Config, store: Store) -> Threads {
+    let (reports_in, reports) = crossbeam_channel::bounded(WAITING_REPORTS);
+    let (looks, requests) = docker_watch::look_requests();
+    let docker = match &config.target.source {
+        Source::Fixed(_) => None,
+        Source::Container { name, .. } => {
+            let (address, container) = (config.docker.clone(), name.clone());
+            let watcher = EventWatcher {
+                address: address.clone(),
+                container: container.clone(),
+                looks: looks.clone(),
+                reports: reports_in.clone(),
+            };
+            Some((watcher, Looker { address, container, requests, reports: reports_in }))
+        }
+    };
+    let (targets, targets_out) = crossbeam_channel::unbounded();
+    let (results_in, results) = crossbeam_channel::bounded(WAITING_REPORTS);
+    let interval = config.ttl / 3;
+    let checker =
+        config.has_check.then_some(Checker { interval, targets: targets_out, results: results_in });
+    let registrar = Registrar {
+        core: Core::new(config.ttl, config.has_check),
+        target: config.target,
+        ttl_s: config.ttl.as_secs(),
+        store,
+        reports,
+        looks,
+        check_targets: targets,
+        check_results: results,
+        checked: Vec::new(),
+        look_due: None,
+        verdict: None,
+        etcd_outage: Outage::default(),
+        docker_outage: Outage::default(),
+        events_problem: None,
+    };
+    Threads { registrar, docker, checker }
+}
+
+/// One look at Docker, for `--explain`: what would be registered, and why, in
+/// lines for a reader; or why nothing would be.
+pub(crate) fn explain(config: &Config) -> Result<String, Failure> {
+    let target = &config.target;
+    let (wanted, why) = match &target.source {
+        Source::Fixed(address) => {
+            let wanted = target.fixed().expect("a fixed address has an entry");
+            (wanted, format!("{address} was given as --address"))
+        }
+        Source::Container { name, port, host_ip } => {
+            let container = docker::Client::new(config.docker.clone())
+                .container(name)
+                .map_err(|error| Failure::Running(report::chain(&error)))?;
+            let verdict = target.judge(name, *port, host_ip, container.as_ref());
+            let not_registered = |why: &str| format!("not registered: {why}");
+            match verdict {
+                Verdict::Present(wanted) => {
+                    let published: Vec<String> = container
+                        .iter()
+                        .flat_map(|container| container.bindings(port.get()).unwrap_or_default())
+                        .map(|binding| format!("{}:{}", binding.host_ip, binding.host_port))
+                        .collect();
+                    let published = published.join(", ");
+                    let rule = host_ip.rule(&wanted.address);
+                    (
+                        wanted,
+                        format!("container {name} publishes {port}/tcp at {published}; {rule}"),
+                    )
+                }
+                Verdict::Absent(why) | Verdict::Unpublished(why) => {
+                    return Err(Failure::Running(not_registered(&why)));
+                }
+                Verdict::NotYet => {
+                    let why = format!("Docker has not assigned {port}/tcp of {name} a port yet");
+                    return Err(Failure::Running(not_registered(&why)));
+                }
+                Verdict::Unreachable(why) => return Err(Failure::Usage(not_registered(&why))),
+            }
+        }
+    };
+    let ttl = config.ttl.as_secs();
+    let check = if config.has_check { "while a TCP connect succeeds" } else { "without a check" };
+    Ok(format!(
+        "key    {}\nvalue  {}\nttl    {ttl} s, refreshed every third of it, {check}\nwhy    {why}",
+        wanted.key, wanted.value
+    ))
+}
+
+/// The thread that decides and writes.
+#[derive(Debug)]
+pub(crate) struct Registrar {
+    core: Core,
+    target: Target,
+    ttl_s: u64,
+    store: Store,
+    reports: Receiver<Report>,
+    looks: LookRequests,
+    check_targets: Sender<Vec<HostPort>>,
+    check_results: Receiver<(HostPort, bool)>,
+    /// The targets the checker knows.
+    checked: Vec<HostPort>,
+    /// When Docker is to be asked again, besides the looker's own rhythm.
+    look_due: Option<Instant>,
+    /// What the last look said: repeated in the log only when it changes.
+    verdict: Option<Verdict>,
+    etcd_outage: Outage,
+    docker_outage: Outage,
+    events_problem: Option<String>,
+}
+
+impl Registrar {
+    /// Registers until asked to stop, then takes out what it registered.
+    ///
+    /// # Errors
+    /// Wrong usage, when the first look finds an address no other host can reach.
+    pub(crate) fn run(mut self, stop: &Stop) -> Result<(), Failure> {
+        let mut input = self.target.fixed().map(|wanted| Input::Wanted(vec![wanted]));
+        loop {
+            if let Some(input) = input.take() {
+                self.act_on(input, stop);
+            }
+            let now = Instant::now();
+            if self.look_due.is_some_and(|due| due <= now) {
+                self.look_due = None;
+                self.looks.ask();
+            }
+            // Without anything due, the next report is all there is to wait for.
+            let hour = now + Duration::from_secs(3600);
+            let due = self.core.due().into_iter().chain(self.look_due).min().unwrap_or(hour);
+            let patience = due.saturating_duration_since(now);
+            input = select! {
+                recv(stop.asked()) -> _ => break,
+                recv(self.reports) -> report => match report {
+                    Ok(report) => self.note(report)?,
+                    // The threads beside this one end only with the process. A fixed
+                    // address has none.
+                    Err(_) => {
+                        self.reports = crossbeam_channel::never();
+                        None
+                    }
+                },
+                recv(self.check_results) -> result => match result {
+                    Ok((address, is_reachable)) => Some(Input::Checked { address, is_reachable }),
+                    Err(_) => {
+                        self.check_results = crossbeam_channel::never();
+                        None
+                    }
+                },
+                default(patience) => Some(Input::Tick),
+            };
+        }
+        self.withdraw();
+        Ok(())
+    }
+
+    /// Turns a report into an input of the core, and says what is new.
+    fn note(&mut self, report: Report) -> Result<Option<Input>, Failure> {
+        match report {
+            Report::Killed { container, signal } => Ok(Some(Input::Killed { container, signal })),
+            Report::Subscribed => {
+                if self.events_problem.take().is_some() {
+                    debug!("Docker's events are followed again");
+                }
+                Ok(None)
+            }
+            Report::Unsubscribed(problem) => {
+                self.events_problem = Some(problem);
+                Ok(None)
+            }
+            Report::Looked(Err(problem)) => {
+                if let Some(lasted) = self.docker_outage.failed(Instant::now()) {
+                    let lasted = report::duration(lasted);
+                    warn!("{problem}; entries are kept as they are, for {lasted}");
+                }
+                Ok(Some(Input::DockerSilent))
+            }
+            Report::Looked(Ok(container)) => {
+                if let Some(lasted) = self.docker_outage.ended(Instant::now()) {
+                    info!("Docker answers again after {}", report::duration(lasted));
+                }
+                if let Some(problem) = &mut self.events_problem
+                    && !problem.is_empty()
+                {
+                    warn!("Docker's events cannot be followed, it is asked instead: {problem}");
+                    problem.clear(); // Said.
+                }
+                let Source::Container { name, port, host_ip } = &self.target.source else {
+                    return Ok(None);
+                };
+                let verdict = self.target.judge(name, *port, host_ip, container.as_ref());
+                self.note_verdict(verdict).map(Some)
+            }
+        }
+    }
+
+    fn note_verdict(&mut self, verdict: Verdict) -> Result<Input, Failure> {
+        let is_first = self.verdict.is_none();
+        let is_news = self.verdict.as_ref() != Some(&verdict);
+        let wanted: Vec<Wanted> = match &verdict {
+            Verdict::Present(wanted) => vec![wanted.clone()],
+            Verdict::Absent(why) => {
+                if is_news {
+                    info!("not registered: {why}");
+                }
+                Vec::new()
+            }
+            Verdict::Unpublished(why) => {
+                if is_news {
+                    warn!("not registered: {why}");
+                }
+                Vec::new()
+            }
+            Verdict::NotYet => {
+                self.look_due = Some(Instant::now() + LOOK_AGAIN);
+                Vec::new()
+            }
+            // A mistake in a new unit must be seen by whoever starts it; later on,
+            // the next container under this name may be right again.
+            Verdict::Unreachable(why) if is_first => return Err(Failure::Usage(why.clone())),
+            Verdict::Unreachable(why) => {
+                if is_news {
+                    warn!("not registered: {why}");
+                }
+                Vec::new()
+            }
+        };
+        self.verdict = Some(verdict);
+        Ok(Input::Wanted(wanted))
+    }
+
+    /// Lets the core decide on `input`, and on the outcome of everything it asks for.
+    fn act_on(&mut self, input: Input, stop: &Stop) {
+        let mut actions = VecDeque::from(self.core.step(input, Instant::now()));
+        while let Some(action) = actions.pop_front() {
+            if stop.is_asked() {
+                return;
+            }
+            let (key, outcome) = match action {
+                Action::Look => {
+                    self.looks.ask();
+                    continue;
+                }
+                Action::Say(level, text) => {
+                    log!(level, "{text}");
+                    continue;
+                }
+                Action::Put { key, value } => {
+                    let put = self.store.put(&key, &value, self.ttl_s);
+                    (key, self.outcome(put))
+                }
+                Action::Refresh { key, value } => {
+                    let refreshed = self.store.refresh(&key, &value, self.ttl_s);
+                    let outcome = match self.outcome(refreshed) {
+                        Outcome::Foreign(_) => self.foreign_value(&key),
+                        outcome => outcome,
+                    };
+                    (key, outcome)
+                }
+                Action::Remove { key, value } => {
+                    let removed = self.store.remove_if(&key, &value);
+                    (key, self.outcome(removed))
+                }
+            };
+            actions.extend(self.core.step(Input::Outcome { key, outcome }, Instant::now()));
+        }
+        let targets = self.core.check_targets();
+        if targets != self.checked {
+            // Without a checker nobody takes them.
+            let _ = self.check_targets.send(targets.clone());
+            self.checked = targets;
+        }
+    }
+
+    /// What a call to etcd came to; an outage is said once.
+    fn outcome(&mut self, result: Result<(), etcd::Error>) -> Outcome {
+        let (outcome, failure) = match result {
+            Ok(()) => (Outcome::Done, None),
+            Err(etcd::Error::NoSuchKey { .. }) => (Outcome::Missing, None),
+            Err(etcd::Error::CompareFailed { .. }) => (Outcome::Foreign(String::new()), None),
+            Err(error) => (Outcome::Failed, Some(error)),
+        };
+        let now = Instant::now();
+        match failure {
+            None => {
+                if let Some(lasted) = self.etcd_outage.ended(now) {
+                    let (member, lasted) = (self.store.member(), report::duration(lasted));
+                    info!("etcd at {member} answers again after {lasted}");
+                }
+            }
+            Some(error) => {
+                if let Some(lasted) = self.etcd_outage.failed(now) {
+                    let (error, lasted) = (report::chain(&error), report::duration(lasted));
+                    warn!("{error}; entries may expire, trying on, for {lasted}");
+                }
+            }
+        }
+        outcome
+    }
+
+    fn foreign_value(&mut self, key: &str) -> Outcome {
+        match self.store.get(key) {
+            Ok(Some(value)) => Outcome::Foreign(value),
+            Ok(None) => Outcome::Missing,
+            Err(error) => self.outcome(Err(error)),
+        }
+    }
+
+    /// Best effort: what fails here expires with its TTL.
+    fn withdraw(&mut self) {
+        for (key, value) in self.core.owned() {
+            match self.store.remove_if(&key, &value) {
+                Ok(()) => info!("{key} removed"),
+                Err(
+                    error @ (etcd::Error::NoSuchKey { .. } | etcd::Error::CompareFailed { .. }),
+                ) => {
+                    debug!("{}", report::chain(&error));
+                }
+                Err(error) => {
+                    warn!("{}; {key} stays until its TTL ends", report::chain(&error));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What the long-running roles share: threads that end together, listeners, the
+//! end in order.
+
+use std::{
+    io::{self, Write},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, select};
+use log::{info, warn};
+
+use super::Serving;
+use crate::{
+    notify,
+    report::{self, Failure},
+    signals::StopRequests,
+    stop::{self, Stop, StopGuard},
+    traffic::{self, Acceptor, AcceptorCloser, Bound, Connections, Listen, OwnListeners, Pool},
+    worker::{Ended, Worker},
+};
+
+/// The control threads of a role.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    // The order is load-bearing: the guard drops before the workers are joined.
+    guard: StopGuard,
+    joined: Vec<Worker>,
+    stop: Stop,
+    ended: Receiver<Ended>,
+    ended_in: Sender<Ended>,
+    requests: StopRequests,
+}
+
+impl Daemon {
+    /// Catches signals from here on.
+    pub(super) fn new() -> Result<Self, Failure> {
+        let requests = StopRequests::catch()
+            .map_err(|error| Failure::Running(format!("signals cannot be caught: {error}")))?;
+        let (guard, stop) = stop::pair();
+        let (ended_in, ended) = crossbeam_channel::unbounded();
+        Ok(Daemon { guard, joined: Vec::new(), stop, ended, ended_in, requests })
+    }
+
+    /// Starts a control thread that is joined at the end. Its end is the end of
+    /// the process.
+    pub(super) fn spawn(
+        &mut self,
+        name: &'static str,
+        body: impl FnOnce(&Stop) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let worker = self.worker(name, body)?;
+        self.joined.push(worker);
+        Ok(())
+    }
+
+    /// Starts a control thread that may sit in a request to etcd or Docker. It
+    /// holds nothing that needs releasing, and stopping never waits for either,
+    /// so the process ends under it.
+    pub(super) fn spawn_unjoined(
+        &mut self,
+        name: &'static str,
+        body: impl FnOnce(&Stop) + Send + 'static,
+    ) -> Result<(), Failure> {
+        let worker = self.worker(name, |stop| {
+            body(stop);
+            Ok(())
+        })?;
+        worker.detach();
+        Ok(())
+    }
+
+    fn worker(
+        &self,
+        name: &'static str,
+        body: impl FnOnce(&Stop) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<Worker, Failure> {
+        let stop = self.stop.clone();
+        Worker::spawn(name, self.ended_in.clone(), move || body(&stop))
+            .map_err(|error| Failure::Running(format!("no thread for {name}: {error}")))
+    }
+
+    /// Waits for a request to stop or the end of a control thread, whichever is
+    /// first. The latter is a failure: none of them ends by itself.
+    pub(super) fn wait(&self) -> Result<(), Failure> {
+        select! {
+            recv(self.requests.receiver()) -> _ => {
+                info!("asked to stop");
+                Ok(())
+            }
+            recv(self.ended) -> ended => match ended {
+                Ok(Ended { name, outcome: Ok(()) }) => {
+                    Err(Failure::Running(format!("thread {name} ended")))
+                }
+                Ok(Ended { outcome: Err(failure), .. }) => Err(failure),
+                Err(_) => unreachable!("this struct holds a sender"),
+            }
+        }
+    }
+
+    /// Asks all threads to stop, and gives the one called `name` until `patience`
+    /// has passed, or a second request to stop has come.
+    pub(super) fn stop_and_wait_for(self, name: &str, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        drop(self.guard);
+        loop {
+            select! {
+                recv(self.ended) -> ended => match ended {
+                    Ok(ended) if ended.name == name => break,
+                    Ok(_) => {}
+                    Err(_) => break,
+                },
+                recv(self.requests.receiver()) -> _ => break,
+                default(deadline.saturating_duration_since(Instant::now())) => {
+                    warn!("{name} did not end within {}", report::duration(patience));
+                    break;
+                }
+            }
+        }
+        self.joined.into_iter().for_each(Worker::detach);
+    }
+}
+
+/// A listener that is to be served, and what its clients get.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) listen: Listen,
+    pub(super) pool: Arc<Pool>,
+}
+
+/// Everything that carries clients in one process.
+#[derive(Debug)]
+pub(super) struct Frontend {
+    serving: Serving,
+    connections: Arc<Connections>,
+    bound: Vec<(Bound, Arc<Pool>)>,
+    pools: Vec<Arc<Pool>>,
+    closers: Vec<AcceptorCloser>,
+}
+
+impl Frontend {
+    /// Binds every listener, so that a mistake shows before anything runs.
+    pub(super) fn bind(serving: Serving, listeners: Vec<Listener>) -> Result<Self, Failure> {
+        let mut bound = Vec::new();
+        for Listener { listen, pool } in listeners {
+            let listener = traffic::bind(listen).map_err(|error| {
+                let text = format!("cannot listen on {listen} for {}: {error}", pool.name());
+                match error.kind() {
+                    // Another process may give the port back; these never mend themselves.
+                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied => {
+                        Failure::Usage(text)
+                    }
+                    _ => Failure::Running(text),
+                }
+            })?;
+            bound.push((listener, pool));
+        }
+        let connections = Arc::new(Connections::new(serving.max_connections));
+        let pools = bound.iter().map(|(_, pool)| Arc::clone(pool)).collect();
+        Ok(Frontend { serving, connections, bound, pools, closers: Vec::new() })
+    }
+
+    /// The addresses that must not be dialled.
+    pub(super) fn own_listeners(&self) -> OwnListeners {
+        OwnListeners::new(self.bound.iter().map(|(bound, _)| bound.address).collect())
+    }
+
+    /// Starts accepting and says so, on stdout and to systemd.
+    pub(super) fn start(&mut self, daemon: &mut Daemon) -> Result<(), Failure> {
+        let own = self.own_listeners();
+        let mut lines = String::new();
+        for (bound, pool) in self.bound.drain(..) {
+            lines.push_str(&format!("listening {} {}\n", pool.name(), bound.address));
+            info!("{}: listening on {}", pool.name(), bound.address);
+            let settings = self.serving.settings.clone();
+            let connections = Arc::clone(&self.connections);
+            let acceptor = Acceptor::new(bound, pool, settings, own.clone(), connections);
+            self.closers.push(acceptor.closer());
+            daemon.spawn("acceptor", move |stop| {
+                acceptor.run(stop);
+                Ok(())
+            })?;
+        }
+        announce(&lines);
+        notify_ready(self.serving.notify_socket.as_deref());
+        Ok(())
+    }
+
+    /// Ends in order: no new client, a reset for those that wait for an instance,
+    /// and `drain` for the others, unless a second request to stop comes.
+    pub(super) fn drain(&self, daemon: Daemon) {
+        self.connections.close();
+        let Daemon { guard, joined, requests, .. } = daemon;
+        drop(guard);
+        self.closers.iter().for_each(AcceptorCloser::close);
+        self.pools.iter().for_each(|pool| pool.close());
+        drop(joined);
+        let drain = self.serving.drain;
+        let count = self.connections.count();
+        if count > 0 {
+            let drain = report::duration(drain);
+            info!("waiting up to {drain} for {count} open connections to end");
+        }
+        self.wait_until_none(Instant::now() + drain, &requests);
+        let count = self.connections.count();
+        if count > 0 {
+            warn!("{count} open connections are reset");
+        }
+        // What the process leaves open, the kernel closes: as a reset from now on.
+        self.connections.reset_all();
+    }
+
+    fn wait_until_none(&self, deadline: Instant, requests: &StopRequests) {
+        /// How often a second request to stop is looked for.
+        const LOOK: Duration = Duration::from_millis(50);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.connections.wait_until_none(left.min(LOOK))
+                || left.is_zero()
+                || requests.receiver().try_recv().is_ok()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Prints the readiness lines. A closed stdout is no reason not to serve.
+#[expect(clippy::print_stdout, reason = "the one thing that goes to stdout")]
+fn announce(lines: &str) {
+    print!("{lines}");
+    if let Err(error) = io::stdout().flush() {
+        warn!("stdout takes no listening lines: {error}");
+    }
+}
+
+/// Tells systemd, if it asked to be told.
+pub(super) fn notify_ready(socket: Option<&str>) {
+    if let Some(socket) = socket
+        && let Err(error) = notify::ready(socket)
+    {
+        warn!("systemd cannot be told at {socket} that we are ready: {error}");
+    }
+}

@@ -1,0 +1,83 @@
+//! `forward`: to fixed addresses.
+
+use std::{num::NonZeroU16, sync::Arc};
+
+use super::{
+    Serving,
+    daemon::{Daemon, Frontend, Listener},
+};
+use crate::{
+    address::{Host, HostPort},
+    report::Failure,
+    traffic::{Listen, Pool, Upstream},
+};
+
+/// What `forward` is asked to do.
+#[derive(Debug)]
+pub(crate) enum Forward {
+    /// One listener, balanced over upstreams that were named.
+    To { listen: Listen, upstreams: Vec<HostPort>, serving: Serving },
+    /// One listener for each port of the link variables.
+    Links { ports: Vec<LinkedPort>, serving: Serving },
+}
+
+/// A port of link variables and everything that is linked at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LinkedPort {
+    pub(crate) port: NonZeroU16,
+    pub(crate) upstreams: Vec<Upstream>,
+}
+
+impl Forward {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut daemon = Daemon::new()?;
+        let (serving, listeners) = match self {
+            Forward::To { listen, upstreams, serving } => {
+                let upstreams = upstreams
+                    .into_iter()
+                    .map(|address| Upstream { address, alternative: None })
+                    .collect();
+                (serving, vec![listener(listen, upstreams)])
+            }
+            Forward::Links { ports, serving } => {
+                let listeners = ports.into_iter().map(|LinkedPort { port, upstreams }| {
+                    listener(Listen::Any(port.get()), upstreams)
+                });
+                (serving, listeners.collect())
+            }
+        };
+        let pools: Vec<Arc<Pool>> = listeners.iter().map(|l| Arc::clone(&l.pool)).collect();
+        let mut frontend = Frontend::bind(serving, listeners)?;
+        for pool in pools {
+            refuse_loops(&frontend, &pool)?;
+        }
+        frontend.start(&mut daemon)?;
+        let outcome = daemon.wait();
+        frontend.drain(daemon);
+        outcome
+    }
+}
+
+/// A pool that never changes, named after what is in it.
+fn listener(listen: Listen, upstreams: Vec<Upstream>) -> Listener {
+    let names: Vec<String> = upstreams.iter().map(|u| u.address.to_string()).collect();
+    let pool = Arc::new(Pool::new(names.join(",")));
+    pool.publish(upstreams);
+    Listener { listen, pool }
+}
+
+/// A proxy skips its own listener, because the registry may name it for a moment;
+/// here it is a mistake that stays.
+fn refuse_loops(frontend: &Frontend, pool: &Pool) -> Result<(), Failure> {
+    let own = frontend.own_listeners();
+    for address in pool.addresses() {
+        if let Host::Ip(ip) = address.host
+            && own.contains((ip, address.port.get()).into())
+        {
+            return Err(Failure::Usage(format!(
+                "upstream {address} is the address this process itself listens on"
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! The commands: each file wires one of them together.
+
+mod daemon;
+mod env;
+mod forward;
+mod list;
+mod proxy;
+mod register;
+
+use std::time::Duration;
+
+use crate::{etcd, report::Failure, service::Prefix, traffic};
+
+pub(crate) use env::Env;
+pub(crate) use forward::{Forward, LinkedPort};
+pub(crate) use list::List;
+pub(crate) use proxy::{Proxy, Route};
+pub(crate) use register::Register;
+
+/// What the process was called to do.
+#[derive(Debug)]
+pub(crate) enum Role {
+    Forward(Forward),
+    Register(Register),
+    Proxy(Proxy),
+    List(List),
+    Env(Env),
+}
+
+/// Where the registry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registry {
+    pub(crate) members: Vec<etcd::Member>,
+    pub(crate) prefix: Prefix,
+}
+
+/// How a process serves and ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    pub(crate) settings: traffic::Settings,
+    pub(crate) max_connections: usize,
+    /// How long open connections may go on after a request to stop.
+    pub(crate) drain: Duration,
+    /// `NOTIFY_SOCKET`.
+    pub(crate) notify_socket: Option<String>,
+}
+
+impl Role {
+    /// Does it, until it is done or asked to stop.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self {
+            Role::Forward(forward) => forward.run(),
+            Role::Register(register) => register.run(),
+            Role::Proxy(proxy) => proxy.run(),
+            Role::List(list) => list.run(),
+            Role::Env(env) => env.run(),
+        }
+    }
+}

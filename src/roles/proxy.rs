@@ -1,0 +1,57 @@
+//! `proxy`: to whatever is registered now.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    Registry, Serving,
+    daemon::{Daemon, Frontend, Listener},
+};
+use crate::{
+    etcd::Store,
+    poller::Poller,
+    report::Failure,
+    service::ServiceName,
+    traffic::{Listen, Pool},
+};
+
+/// What `proxy` is asked to do.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) routes: Vec<Route>,
+    pub(crate) registry: Registry,
+    pub(crate) serving: Serving,
+}
+
+/// One service and where its clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) service: ServiceName,
+    pub(crate) listen: Listen,
+}
+
+impl Proxy {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let mut daemon = Daemon::new()?;
+        // A service with several listeners has one pool and one poller.
+        let mut pools: BTreeMap<ServiceName, Arc<Pool>> = BTreeMap::new();
+        let mut listeners = Vec::new();
+        for Route { service, listen } in self.routes {
+            let pool = pools
+                .entry(service)
+                .or_insert_with_key(|service| Arc::new(Pool::new(service.to_string())));
+            listeners.push(Listener { listen, pool: Arc::clone(pool) });
+        }
+        let mut frontend = Frontend::bind(self.serving, listeners)?;
+        let store = Arc::new(Store::new(self.registry.members));
+        for (service, pool) in pools {
+            let (store, prefix) = (Arc::clone(&store), self.registry.prefix.clone());
+            daemon.spawn_unjoined("poller", move |stop| {
+                Poller::new(&store, &prefix, &service, &pool).run(stop);
+            })?;
+        }
+        frontend.start(&mut daemon)?;
+        let outcome = daemon.wait();
+        frontend.drain(daemon);
+        outcome
+    }
+}

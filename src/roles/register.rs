@@ -1,0 +1,57 @@
+//! `register`: keeps a container's published address in etcd.
+
+use std::time::Duration;
+
+use super::{
+    Registry,
+    daemon::{self, Daemon},
+};
+use crate::{
+    etcd::Store,
+    registrar::{self, Config, Threads},
+    report::Failure,
+};
+
+/// How long taking out our entries may hold up the end of the process.
+const WITHDRAWAL: Duration = Duration::from_secs(2);
+
+/// What `register` is asked to do.
+#[derive(Debug)]
+pub(crate) struct Register {
+    pub(crate) config: Config,
+    pub(crate) registry: Registry,
+    /// Only say what would be registered.
+    pub(crate) explain: bool,
+    pub(crate) notify_socket: Option<String>,
+}
+
+impl Register {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        if self.explain {
+            return explain(&self.config);
+        }
+        let store = Store::new(self.registry.members);
+        let Threads { registrar, docker, checker } = registrar::threads(self.config, store);
+        let mut daemon = Daemon::new()?;
+        daemon.spawn("registrar", move |stop| registrar.run(stop))?;
+        if let Some((events, looker)) = docker {
+            daemon.spawn_unjoined("docker-events", move |stop| events.run(stop))?;
+            daemon.spawn_unjoined("docker", move |stop| looker.run(stop))?;
+        }
+        if let Some(checker) = checker {
+            daemon.spawn_unjoined("check", move |stop| checker.run(stop))?;
+        }
+        daemon::notify_ready(self.notify_socket.as_deref());
+        let outcome = daemon.wait();
+        if outcome.is_ok() {
+            daemon.stop_and_wait_for("registrar", WITHDRAWAL);
+        }
+        outcome
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+fn explain(config: &Config) -> Result<(), Failure> {
+    println!("{}", registrar::explain(config)?);
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! The open connections of a process: counted, capped, and reset at the end.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::copy::Link;
+
+/// All connections, from accept to close, of all listeners.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    max: usize,
+    table: Mutex<Table>,
+    one_ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next_id: u64,
+    open: HashMap<u64, Arc<Link>>,
+    is_closed: bool,
+}
+
+/// One entry of the table, held by the connection's thread. Dropping it takes
+/// the connection out.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: u64,
+    pub(super) link: Arc<Link>,
+    connections: Arc<Connections>,
+}
+
+impl Connections {
+    /// At most `max` are open at the same time.
+    pub(crate) fn new(max: usize) -> Self {
+        Connections { max, table: Mutex::default(), one_ended: Condvar::new() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a connection, once there is room for it. `None` when the process
+    /// is ending: the client is reset.
+    pub(super) fn enter(self: &Arc<Self>, link: Link) -> Option<Entry> {
+        let is_full = |table: &mut Table| table.open.len() >= self.max && !table.is_closed;
+        let table = self.one_ended.wait_while(self.table(), is_full);
+        let mut table = table.unwrap_or_else(PoisonError::into_inner);
+        if table.is_closed {
+            link.reset_on_close();
+            return None;
+        }
+        let id = table.next_id;
+        table.next_id += 1;
+        let link = Arc::new(link);
+        table.open.insert(id, Arc::clone(&link));
+        Some(Entry { id, link, connections: Arc::clone(self) })
+    }
+
+    /// Takes in no more.
+    pub(crate) fn close(&self) {
+        self.table().is_closed = true;
+        self.one_ended.notify_all();
+    }
+
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.table().open.len()
+    }
+
+    /// Waits until none is open, or for `patience`. Returns whether none is.
+    pub(crate) fn wait_until_none(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let is_any = |table: &mut Table| !table.open.is_empty();
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let waited = self.one_ended.wait_timeout_while(self.table(), patience, is_any);
+        waited.unwrap_or_else(PoisonError::into_inner).0.open.is_empty()
+    }
+
+    /// Makes the end of the process a reset for every open connection.
+    pub(crate) fn reset_all(&self) {
+        for link in self.table().open.values() {
+            link.reset_on_close();
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.connections.table().open.remove(&self.id);
+        self.connections.one_ended.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn link() -> Link {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let near: TcpStream = crate::connect::tcp(address, Duration::from_secs(5)).unwrap();
+        Link::new(near)
+    }
+
+    #[test]
+    fn one_more_than_the_cap_waits_until_another_ends() {
+        let connections = Arc::new(Connections::new(1));
+        let first = connections.enter(link()).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| connections.enter(link()).unwrap().id);
+            assert_eq!(connections.count(), 1);
+            drop(first);
+            assert_eq!(second.join().unwrap(), 1);
+        });
+        assert!(connections.wait_until_none(Duration::ZERO));
+    }
+
+    #[test]
+    fn nothing_enters_after_the_end() {
+        let connections = Arc::new(Connections::new(1));
+        let held = connections.enter(link()).unwrap();
+        connections.close();
+        assert!(connections.enter(link()).is_none());
+        assert!(!connections.wait_until_none(Duration::ZERO));
+        drop(held);
+        assert!(connections.wait_until_none(Duration::ZERO));
+    }
+}

@@ -1,0 +1,168 @@
+//! Finds an upstream for one client: the next address when one fails, again and
+//! again until the client has waited long enough.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use log::{debug, info, warn};
+
+use super::{
+    Settings,
+    pool::{News, Pool},
+    sockets,
+};
+use crate::{address::HostPort, connect, report};
+
+/// The pauses between two rounds through all addresses: a restarted server is
+/// registered a moment before it listens, so the first come quickly.
+const RETRY_MIN: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_millis(250);
+
+/// The addresses this process itself listens on: dialling one would be a loop.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnListeners(Vec<SocketAddr>);
+
+impl OwnListeners {
+    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Self {
+        OwnListeners(addresses)
+    }
+
+    /// Whether `target` is one of them. A loop through a published port of a
+    /// container looks like any other host and cannot be seen.
+    pub(crate) fn contains(&self, target: SocketAddr) -> bool {
+        self.0.iter().any(|own| {
+            own.port() == target.port()
+                && (own.ip() == target.ip() || own.ip().is_unspecified() && is_local(target.ip()))
+        })
+    }
+}
+
+/// Whether `ip` is an address of this host: only those can be bound.
+fn is_local(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// Connects to an upstream of `pool`. `None` after `settings.wait` without one,
+/// when the pool is closed, or when the client gave up.
+pub(super) fn dial(
+    pool: &Pool,
+    settings: &Settings,
+    own: &OwnListeners,
+    client: &TcpStream,
+) -> Option<(TcpStream, HostPort)> {
+    let deadline = Instant::now() + settings.wait;
+    let mut pause = RETRY_MIN;
+    loop {
+        let snapshot = pool.snapshot();
+        let mut round = Round { pool, settings, own, tried: Vec::new(), problem: None };
+        for target in pool.candidates(&snapshot) {
+            if let Some(stream) = round.try_target(&target) {
+                if let Some(lasted) = pool.outage().ended(Instant::now()) {
+                    let lasted = report::duration(lasted);
+                    info!("{}: reachable again after {lasted}", pool.name());
+                }
+                return Some((stream, target));
+            }
+        }
+        let now = Instant::now();
+        if let Some(lasted) = pool.outage().failed(now) {
+            let problem = round.problem.unwrap_or_else(|| "no instance is known".to_owned());
+            let (lasted, wait) = (report::duration(lasted), report::duration(settings.wait));
+            warn!(
+                "{}: nothing can be reached for {lasted}: {problem}; clients are held for {wait}",
+                pool.name()
+            );
+        }
+        let left = deadline.saturating_duration_since(now);
+        if left.is_zero() {
+            debug!("{}: a client waited in vain", pool.name());
+            return None;
+        }
+        match pool.wait_for_news(snapshot.generation, pause.min(left)) {
+            News::Changed => pause = RETRY_MIN,
+            News::Nothing => pause = (pause * 2).min(RETRY_MAX),
+            News::Closed => return None,
+        }
+        if sockets::was_reset(client) {
+            debug!("{}: a client gave up waiting", pool.name());
+            return None;
+        }
+    }
+}
+
+/// One pass through all addresses.
+struct Round<'a> {
+    pool: &'a Pool,
+    settings: &'a Settings,
+    own: &'a OwnListeners,
+    /// Several names may stand for one address.
+    tried: Vec<SocketAddr>,
+    problem: Option<String>,
+}
+
+impl Round<'_> {
+    fn try_target(&mut self, target: &HostPort) -> Option<TcpStream> {
+        let addresses = match connect::resolve(target) {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                self.failed(target, &error);
+                return None;
+            }
+        };
+        for address in addresses {
+            if self.tried.contains(&address) {
+                continue;
+            }
+            self.tried.push(address);
+            if self.own.contains(address) {
+                self.failed(target, &io::Error::other("this is our own listener"));
+                continue;
+            }
+            match connect::tcp(address, self.settings.connect_timeout)
+                .and_then(|stream| sockets::prepare_dialled(&stream).map(|()| stream))
+            {
+                Ok(stream) => {
+                    self.pool.readmit(target);
+                    return Some(stream);
+                }
+                Err(error) => self.failed(target, &error),
+            }
+        }
+        None
+    }
+
+    fn failed(&mut self, target: &HostPort, error: &io::Error) {
+        if self.pool.eject(target, self.settings.eject) {
+            let period = report::duration(self.settings.eject);
+            warn!("{}: {target} is tried last for {period}: {error}", self.pool.name());
+        }
+        self.problem = Some(format!("{target}: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_known_by_each_of_them() {
+        let own = OwnListeners::new(vec!["[::]:6379".parse().unwrap()]);
+        for address in ["127.0.0.1:6379", "127.1.2.3:6379"] {
+            assert!(own.contains(address.parse().unwrap()), "{address}");
+        }
+        // 192.0.2.0/24 is set aside for documentation (RFC 5737) and on no host.
+        for address in ["127.0.0.1:6380", "192.0.2.1:6379"] {
+            assert!(!own.contains(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_one_address_is_known_by_that_one_only() {
+        let own = OwnListeners::new(vec!["127.0.0.1:6379".parse().unwrap()]);
+        assert!(own.contains("127.0.0.1:6379".parse().unwrap()));
+        assert!(!own.contains("127.0.0.2:6379".parse().unwrap()));
+    }
+}

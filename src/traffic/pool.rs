@@ -1,0 +1,298 @@
+//! The only state the control plane and the data plane share: what can be
+//! dialled now, and what dialling has learned.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{address::HostPort, outage::Outage};
+
+/// One side that may be dialled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Upstream {
+    pub(crate) address: HostPort,
+    /// Dialled when `address` fails: the name behind a link variable, which
+    /// Docker keeps up to date while the variable grows old.
+    pub(crate) alternative: Option<HostPort>,
+}
+
+/// One immutable set of upstreams.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    /// Grows by one with every set published.
+    pub(super) generation: u64,
+    upstreams: Vec<Upstream>,
+}
+
+/// What `publish` changed, as a log line shows it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    count: usize,
+    added: Vec<HostPort>,
+    removed: Vec<HostPort>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.count == 1 { "" } else { "s" };
+        write!(f, "{} instance{plural}", self.count)?;
+        let added = self.added.iter().map(|address| format!("+{address}"));
+        let removed = self.removed.iter().map(|address| format!("-{address}"));
+        let changes: Vec<String> = added.chain(removed).collect();
+        if changes.is_empty() { Ok(()) } else { write!(f, " ({})", changes.join(" ")) }
+    }
+}
+
+/// What ended a wait for news.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    Changed,
+    Nothing,
+    /// The process is ending: there will be no more.
+    Closed,
+}
+
+/// The upstreams of one service.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    name: String,
+    current: RwLock<Arc<Snapshot>>,
+    /// The upstream whose turn it is, counted without end.
+    turn: AtomicUsize,
+    /// Until when an address that failed is tried last.
+    ejected: Mutex<HashMap<HostPort, Instant>>,
+    outage: Mutex<Outage>,
+    /// The newest generation, and whether the pool is closed; a lock of its own
+    /// because a condition needs a `Mutex`, and readers of `current` never wait.
+    news: Mutex<(u64, bool)>,
+    arrived: Condvar,
+}
+
+impl Pool {
+    /// A pool called `name` in log lines, empty until something is published.
+    pub(crate) fn new(name: String) -> Self {
+        Pool {
+            name,
+            current: RwLock::default(),
+            turn: AtomicUsize::new(0),
+            ejected: Mutex::default(),
+            outage: Mutex::default(),
+            news: Mutex::default(),
+            arrived: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many upstreams there are now.
+    pub(crate) fn count(&self) -> usize {
+        self.snapshot().upstreams.len()
+    }
+
+    /// The addresses of the upstreams there are now.
+    pub(crate) fn addresses(&self) -> Vec<HostPort> {
+        let snapshot = self.snapshot();
+        snapshot.upstreams.iter().map(|upstream| upstream.address.clone()).collect()
+    }
+
+    /// Replaces all upstreams at once and wakes every client that waits for one.
+    /// Returns what changed; nothing happens if nothing did.
+    pub(crate) fn publish(&self, mut upstreams: Vec<Upstream>) -> Option<Change> {
+        // One address is one upstream, however many entries name it.
+        let mut seen = std::collections::HashSet::new();
+        upstreams.retain(|upstream| seen.insert(upstream.address.clone()));
+        let change = {
+            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            if current.generation > 0 && current.upstreams == upstreams {
+                return None;
+            }
+            let change = Change {
+                count: upstreams.len(),
+                added: missing_in(&upstreams, &current.upstreams),
+                removed: missing_in(&current.upstreams, &upstreams),
+            };
+            let generation = current.generation + 1;
+            *current = Arc::new(Snapshot { generation, upstreams });
+            let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+            news.0 = generation;
+            change
+        };
+        // A registration is a sign of life: an address that comes back is tried
+        // at once, whatever happened to its predecessor.
+        let mut ejected = self.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        for address in &change.added {
+            ejected.remove(address);
+        }
+        drop(ejected);
+        self.arrived.notify_all();
+        Some(change)
+    }
+
+    /// Ends all waiting, now and later.
+    pub(crate) fn close(&self) {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.arrived.notify_all();
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until there is something newer than `generation`, or for `patience`.
+    pub(super) fn wait_for_news(&self, generation: u64, patience: Duration) -> News {
+        let news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let (news, _) = self
+            .arrived
+            .wait_timeout_while(news, patience, |(newest, closed)| {
+                *newest == generation && !*closed
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        match *news {
+            (_, true) => News::Closed,
+            (newest, false) if newest != generation => News::Changed,
+            _ => News::Nothing,
+        }
+    }
+
+    /// The addresses to try for one more client, in order: upstreams take turns,
+    /// and those ejected come last.
+    pub(super) fn candidates(&self, snapshot: &Snapshot) -> Vec<HostPort> {
+        let upstreams = &snapshot.upstreams;
+        if upstreams.is_empty() {
+            return Vec::new();
+        }
+        let first = self.turn.fetch_add(1, Ordering::Relaxed) % upstreams.len();
+        let in_turn = upstreams[first..].iter().chain(&upstreams[..first]);
+        let addresses =
+            in_turn.flat_map(|upstream| [Some(&upstream.address), upstream.alternative.as_ref()]);
+        let now = Instant::now();
+        let mut ejected = self.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        ejected.retain(|_, until| *until > now);
+        let (last, mut order): (Vec<HostPort>, Vec<HostPort>) =
+            addresses.flatten().cloned().partition(|address| ejected.contains_key(address));
+        order.extend(last);
+        order
+    }
+
+    /// Notes that `address` failed. Returns whether it was not ejected before.
+    pub(super) fn eject(&self, address: &HostPort, period: Duration) -> bool {
+        let mut ejected = self.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        ejected.insert(address.clone(), Instant::now() + period).is_none()
+    }
+
+    /// Notes that `address` answered.
+    pub(super) fn readmit(&self, address: &HostPort) {
+        self.ejected.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+    }
+
+    /// Since when nothing could be reached, as the log knows it.
+    pub(super) fn outage(&self) -> std::sync::MutexGuard<'_, Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn missing_in(these: &[Upstream], those: &[Upstream]) -> Vec<HostPort> {
+    let is_missing = |upstream: &&Upstream| those.iter().all(|o| o.address != upstream.address);
+    these.iter().filter(is_missing).map(|upstream| upstream.address.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(address: &str) -> Upstream {
+        Upstream { address: address.parse().unwrap(), alternative: None }
+    }
+
+    fn pool(addresses: &[&str]) -> Pool {
+        let pool = Pool::new("test".to_owned());
+        pool.publish(addresses.iter().map(|address| upstream(address)).collect());
+        pool
+    }
+
+    fn first_of(pool: &Pool) -> String {
+        pool.candidates(&pool.snapshot())[0].to_string()
+    }
+
+    #[test]
+    fn upstreams_take_turns_and_ejected_ones_come_last() {
+        let pool = pool(&["a:1", "b:1", "c:1"]);
+        let turns: Vec<String> = (0..6).map(|_| first_of(&pool)).collect();
+        assert_eq!(turns, ["a:1", "b:1", "c:1", "a:1", "b:1", "c:1"]);
+        assert!(pool.eject(&"a:1".parse().unwrap(), Duration::from_secs(60)));
+        assert!(!pool.eject(&"a:1".parse().unwrap(), Duration::from_secs(60)));
+        for _ in 0..6 {
+            let order = pool.candidates(&pool.snapshot());
+            assert_eq!(order.len(), 3);
+            assert_eq!(order[2].to_string(), "a:1");
+        }
+        pool.readmit(&"a:1".parse().unwrap());
+        assert!((0..3).any(|_| first_of(&pool) == "a:1"));
+    }
+
+    #[test]
+    fn an_ejection_ends_with_its_period_and_with_a_new_registration() {
+        let pool = pool(&["a:1", "b:1"]);
+        let a = "a:1".parse().unwrap();
+        pool.eject(&a, Duration::ZERO);
+        assert!((0..2).any(|_| first_of(&pool) == "a:1"));
+        pool.eject(&a, Duration::from_secs(60));
+        pool.publish(vec![upstream("b:1")]);
+        pool.publish(vec![upstream("a:1"), upstream("b:1")]);
+        assert!((0..2).any(|_| first_of(&pool) == "a:1"));
+    }
+
+    #[test]
+    fn an_alternative_is_tried_right_after_its_address() {
+        let pool = Pool::new("test".to_owned());
+        let alternative = Some("db:1".parse().unwrap());
+        pool.publish(vec![Upstream { alternative, ..upstream("10.0.0.1:1") }, upstream("b:1")]);
+        let order = pool.candidates(&pool.snapshot());
+        let order: Vec<String> = order.iter().map(ToString::to_string).collect();
+        assert_eq!(order, ["10.0.0.1:1", "db:1", "b:1"]);
+    }
+
+    #[test]
+    fn publishing_the_same_set_again_is_no_news() {
+        let pool = Pool::new("test".to_owned());
+        let set = || vec![upstream("a:1"), upstream("b:1"), upstream("a:1")];
+        let change = pool.publish(set()).unwrap();
+        assert_eq!(change.to_string(), "2 instances (+a:1 +b:1)");
+        assert_eq!(pool.publish(set()), None);
+        let change = pool.publish(vec![upstream("b:1")]).unwrap();
+        assert_eq!(change.to_string(), "1 instance (-a:1)");
+    }
+
+    #[test]
+    fn the_first_empty_answer_is_news_too() {
+        let pool = Pool::new("test".to_owned());
+        assert_eq!(pool.publish(vec![]).unwrap().to_string(), "0 instances");
+    }
+
+    #[test]
+    fn a_waiting_client_is_woken_by_a_snapshot_and_by_the_end() {
+        let pool = pool(&[]);
+        let generation = pool.snapshot().generation;
+        let hour = Duration::from_secs(3600);
+        assert_eq!(pool.wait_for_news(generation, Duration::ZERO), News::Nothing);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| pool.wait_for_news(generation, hour));
+            pool.publish(vec![upstream("a:1")]);
+            assert_eq!(waiting.join().unwrap(), News::Changed);
+        });
+        let newest = pool.snapshot().generation;
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| pool.wait_for_news(newest, hour));
+            pool.close();
+            assert_eq!(waiting.join().unwrap(), News::Closed);
+        });
+    }
+}

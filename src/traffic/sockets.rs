@@ -1,0 +1,198 @@
+//! Listening sockets, and the options every connection has.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    str::FromStr,
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    io::Errno,
+};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+
+/// Clients that may wait to be accepted: std's 128 make a burst of connections
+/// wait for seconds. The kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A dead host is noticed after 30 s of silence and 3 probes 10 s apart.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
+
+/// Where to listen, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// On every interface, IPv4 and IPv6.
+    Any(u16),
+    At(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    /// `PORT`, `ADDR:PORT` or `[V6]:PORT`; port 0 picks a free one.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_port = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if is_port(text) {
+            return text.parse().map(Listen::Any).map_err(|_| "a port is at most 65535");
+        }
+        match text.rsplit_once(':') {
+            Some((_, port)) if is_port(port) => text.parse().map(Listen::At).map_err(|_| {
+                "expected PORT, ADDR:PORT or [V6]:PORT with an IP address and a port up to 65535"
+            }),
+            _ => Err("expected PORT, ADDR:PORT or [V6]:PORT, for example 6379 or 127.0.0.1:6379"),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Any(port) => write!(f, "port {port}"),
+            Listen::At(address) => address.fmt(f),
+        }
+    }
+}
+
+/// A listening socket and the address it really has.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(super) listener: TcpListener,
+    pub(crate) address: SocketAddr,
+}
+
+/// Binds and listens, so that clients can connect before anything else is ready.
+pub(crate) fn bind(listen: Listen) -> io::Result<Bound> {
+    let listener = match listen {
+        Listen::At(address) => listen_at(address)?,
+        Listen::Any(port) => match listen_at((Ipv6Addr::UNSPECIFIED, port).into()) {
+            // The host has no IPv6, by its kernel or by its sysctl.
+            Err(error) if lacks_ipv6(&error) => listen_at((Ipv4Addr::UNSPECIFIED, port).into())?,
+            outcome => outcome?,
+        },
+    };
+    let address = listener.local_addr()?;
+    Ok(Bound { listener, address })
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    let absent = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
+    absent.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if let IpAddr::V6(ip) = address.ip() {
+        // `[::]` takes IPv4 clients too, whatever net.ipv6.bindv6only says.
+        socket.set_only_v6(!ip.is_unspecified())?;
+    }
+    // Connections of an earlier life in TIME_WAIT must not block a restart.
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit both, which saves two calls for each of them.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Options of a dialled connection; an accepted one has them from its listener.
+pub(super) fn prepare_dialled(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)
+}
+
+/// Makes the coming close of `stream` a reset instead of an orderly end.
+pub(super) fn reset_on_close(stream: &TcpStream) {
+    // It fails only for a socket that is gone, which needs no reset.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Whether the peer has reset the connection, while our writing side is open.
+///
+/// A reset is reported to one thread only, and the other one reads 0 as if the
+/// peer had ended in order. Then poll(2) tells them apart: POLLHUP means that
+/// both directions are down, and we did not end ours.
+pub(super) fn was_reset(stream: &TcpStream) -> bool {
+    let mut sockets = [PollFd::new(stream, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut sockets, Some(&at_once)) {
+        Ok(_) => sockets[0].revents().intersects(PollFlags::HUP | PollFlags::ERR),
+        // A socket that cannot be asked has not ended in order.
+        Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_listen_address_is_a_port_with_or_without_an_ip() {
+        let cases = [
+            ("6379", Listen::Any(6379)),
+            ("0", Listen::Any(0)),
+            ("127.0.0.1:80", Listen::At("127.0.0.1:80".parse().unwrap())),
+            ("[::1]:80", Listen::At("[::1]:80".parse().unwrap())),
+        ];
+        for (text, listen) in cases {
+            assert_eq!(text.parse(), Ok(listen), "{text}");
+        }
+        for text in [
+            "",
+            ":80",
+            "65536",
+            "70000",
+            "abc",
+            "-1",
+            "+80",
+            "a:80",
+            "127.0.0.1:",
+            "::1",
+            "127.0.0.1:70000",
+            "[::1]",
+            " 80",
+        ] {
+            assert!(text.parse::<Listen>().is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_bare_port_takes_ipv4_and_ipv6_clients() {
+        let bound = bind(Listen::Any(0)).unwrap();
+        let port = bound.address.port();
+        let timeout = Duration::from_secs(5);
+        crate::connect::tcp((Ipv4Addr::LOCALHOST, port).into(), timeout).unwrap();
+        if bound.address.is_ipv6() {
+            crate::connect::tcp((Ipv6Addr::LOCALHOST, port).into(), timeout).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_reset_is_told_from_an_orderly_end() {
+        let bound = bind(Listen::At("127.0.0.1:0".parse().unwrap())).unwrap();
+        let pair = || {
+            let near = crate::connect::tcp(bound.address, Duration::from_secs(5)).unwrap();
+            (near, bound.listener.accept().unwrap().0)
+        };
+        let (near, mut far) = pair();
+        assert!(!was_reset(&far));
+        near.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(far.read(&mut [0]).unwrap(), 0);
+        assert!(!was_reset(&far));
+        let (near, mut far) = pair();
+        reset_on_close(&near);
+        drop(near);
+        assert!(far.read(&mut [0]).is_err());
+        assert_eq!(far.read(&mut [0]).unwrap(), 0, "the second reader is told nothing");
+        assert!(was_reset(&far));
+        assert!(far.write(&[0]).is_err());
+    }
+}

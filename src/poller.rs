@@ -102,12 +102,11 @@ impl<'a> Poller<'a> {
 
     fn warn_of(&mut self, error: &etcd::Error, pause: Duration) {
         let Some(lasted) = self.outage.failed(Instant::now()) else { return };
-        let (lasted, pause) = (report::duration(lasted), report::duration(pause));
-        let count = self.pool.count();
+        let (name, count) = (self.pool.name(), self.pool.count());
+        let (error, pause) = (report::chain(error), report::duration(pause));
+        let lasting = report::lasting(lasted);
         warn!(
-            "{}: {}; still serving {count} known instances, for {lasted}; next attempt in {pause}",
-            self.pool.name(),
-            report::chain(error)
+            "{name}: {error}{lasting}; still serving {count} known instances; next attempt in {pause}"
         );
     }
 

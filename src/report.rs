@@ -89,6 +89,12 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// How long an outage has lasted, as the end of its warning: nothing when it
+/// begins.
+pub(crate) fn lasting(lasted: Duration) -> String {
+    if lasted.is_zero() { String::new() } else { format!(" (for {} now)", duration(lasted)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

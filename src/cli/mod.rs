@@ -39,16 +39,17 @@ const ROLES_BY_NAME: [(&str, &str); 3] =
     version,
     disable_help_subcommand = true,
     args_override_self = true,
+    max_term_width = 100,
     after_help = "Every option of a command can also be given as the environment variable\n\
                   AMBASSADOR_<OPTION> (upper case, '-' as '_'); the option wins. Called as simple-amb,\n\
                   docker-register or dynamic-etcd-amb, the program is forward, register or proxy."
 )]
 struct Typed {
     /// Log more: once for debug, twice for trace.
-    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet", display_order = 100)]
     verbose: u8,
     /// Log less: once for warnings and errors, twice for errors only.
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 101)]
     quiet: u8,
     #[command(subcommand)]
     command: TypedCommand,
@@ -177,6 +178,7 @@ struct TypedList {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 struct TypedEnv {
+    /// Whose first instance is named.
     service: ServiceName,
     /// The port the client was written for, as in <ALIAS>_PORT_<PORT>_TCP.
     #[arg(value_parser = values::port)]

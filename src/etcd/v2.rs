@@ -205,6 +205,8 @@ impl Error {
             ureq::Error::BodyExceedsLimit(limit) => {
                 Error::Unusable { member, problem: format!("an answer of more than {limit} bytes") }
             }
+            // Without ureq's own "io: " before the system's words.
+            ureq::Error::Io(error) => Error::Unreachable { member, source: Box::new(error) },
             error => Error::Unreachable { member, source: Box::new(error) },
         }
     }

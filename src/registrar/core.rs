@@ -416,3 +416,6 @@ impl Entry {
         self.due = now + refresh_interval;
     }
 }
+
+#[cfg(test)]
+mod tests;

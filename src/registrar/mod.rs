@@ -232,8 +232,8 @@ impl Registrar {
             }
             Report::Looked(Err(problem)) => {
                 if let Some(lasted) = self.docker_outage.failed(Instant::now()) {
-                    let lasted = report::duration(lasted);
-                    warn!("{problem}; entries are kept as they are, for {lasted}");
+                    let lasting = report::lasting(lasted);
+                    warn!("{problem}{lasting}; entries are kept as they are");
                 }
                 Ok(Some(Input::DockerSilent))
             }
@@ -352,8 +352,8 @@ impl Registrar {
             }
             Some(error) => {
                 if let Some(lasted) = self.etcd_outage.failed(now) {
-                    let (error, lasted) = (report::chain(&error), report::duration(lasted));
-                    warn!("{error}; entries may expire, trying on, for {lasted}");
+                    let (error, lasting) = (report::chain(&error), report::lasting(lasted));
+                    warn!("{error}{lasting}; entries expire if this lasts; trying on");
                 }
             }
         }

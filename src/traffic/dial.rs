@@ -70,10 +70,10 @@ pub(super) fn dial(
         let now = Instant::now();
         if let Some(lasted) = pool.outage().failed(now) {
             let problem = round.problem.unwrap_or_else(|| "no instance is known".to_owned());
-            let (lasted, wait) = (report::duration(lasted), report::duration(settings.wait));
+            let (name, lasting) = (pool.name(), report::lasting(lasted));
+            let wait = report::duration(settings.wait);
             warn!(
-                "{}: nothing can be reached for {lasted}: {problem}; clients are held for {wait}",
-                pool.name()
+                "{name}: nothing can be reached{lasting}: {problem}; clients are held for {wait}"
             );
         }
         let left = deadline.saturating_duration_since(now);

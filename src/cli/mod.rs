@@ -1,6 +1,12 @@
 //! What may be typed, and what it means once the environment is taken into
 //! account. Pure: arguments and environment in, a role out.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "comments on options are the text of --help, not markup"
+)]
+
 mod environment;
 mod refusal;
 mod values;

@@ -14,6 +14,7 @@ use super::{
     Bound, Connections, OwnListeners, Pool, Settings,
     connection::{self, Service},
     copy::Link,
+    sockets,
 };
 use crate::{outage::Outage, stop::Stop};
 
@@ -70,6 +71,9 @@ impl Acceptor {
         loop {
             let accepted = self.listener.accept();
             if stop.is_asked() {
+                if let Ok((client, _)) = accepted {
+                    sockets::reset_on_close(&client);
+                }
                 return;
             }
             match accepted {

@@ -1,0 +1,42 @@
+# What can be done here; `make help` lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help build check test e2e demo static image clean
+SHELL := /bin/bash
+
+TARGET := x86_64-unknown-linux-musl
+STATIC := target/$(TARGET)/release/ambassador
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /\1\t/' | expand -t 10
+
+build: ## the release binary for this machine
+	cargo build --locked --release
+
+check: ## format, lints, unit tests, documentation
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --bin ambassador
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+test: ## all tests, with a real etcd and redis (installed when missing), and Docker where it answers
+	scripts/test.sh
+
+e2e: ## the article's five units, one after the other, on a Docker engine
+	scripts/local-images.sh
+	$(MAKE) image
+	tests/article.sh
+
+demo: ## the article's story on screen: register, restart, fail-over
+	cargo build --locked --release
+	scripts/demo.sh target/release/ambassador
+
+static: ## the static binary, for musl
+	cargo_musl=$$(scripts/musl-target.sh) && $$cargo_musl build --locked --release --target $(TARGET)
+	@ls -l $(STATIC)
+
+image: static ## the scratch images: ambassador, simple-amb, docker-register, dynamic-etcd-amb
+	scripts/image.sh $(STATIC)
+
+clean: ## remove what was built
+	cargo clean

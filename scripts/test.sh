@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Runs all tests: units, then the real binary with a real etcd and redis, then
+# those that need a Docker engine where one answers. Ends with the counts.
+set -euo pipefail
+
+here=$(dirname "$(readlink -f "$0")")
+cd "$here/.."
+"$here/packages.sh" etcd-server:etcd redis-server:redis-server redis-tools:redis-cli
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# run WHAT...: cargo test, shown and kept; how it ended is summed up below.
+status=0
+run() { cargo test --locked "$@" 2>&1 | tee -a "$log" || status=1; }
+
+# count WORD: the sum of all "N WORD" in cargo's closing lines.
+count() { awk -v word="$1;" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i == word) n += $(i - 1) } END { print n + 0 }' "$log"; }
+
+run
+skipped=$(count ignored)
+if timeout 10 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; then
+    run --test ambassador -- --ignored
+    skipped=0
+else
+    printf '\n*** SKIPPED: %s tests that need a Docker engine, and none answers.\n' "$skipped"
+    printf '*** scripts/dockerd.sh start (as root) starts one.\n'
+fi
+
+printf '\n%s passed, %s failed, %s skipped\n' "$(count passed)" "$(count failed)" "$skipped"
+exit "$status"

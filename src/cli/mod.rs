@@ -238,7 +238,7 @@ pub(crate) fn parse(
 ) -> Result<Invocation, Refusal> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     insert_role(&mut arguments);
-    let command = Typed::command();
+    let command = command();
     let from_environment = environment.insert_options(&command, &mut arguments)?;
     let typed = command
         .try_get_matches_from(arguments)
@@ -262,6 +262,17 @@ pub(crate) fn parse(
         }),
     };
     Ok(Invocation { filter, role })
+}
+
+/// The definition, with values that may begin with `-`: `--wait -1` is a wrong value of
+/// `--wait`, not an unknown option.
+fn command() -> clap::Command {
+    Typed::command().mut_subcommands(|command| {
+        command.mut_args(|option| {
+            let takes_value = option.get_long().is_some() && option.get_action().takes_values();
+            option.allow_hyphen_values(takes_value)
+        })
+    })
 }
 
 /// Puts in the command that the program's own name stands for.

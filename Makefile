@@ -13,11 +13,13 @@ help: ## list the targets
 build: ## the release binary for this machine
 	cargo build --locked --release
 
-check: ## format, lints, unit tests, documentation
+check: ## format, lints, unit tests, documentation, units
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked --bin ambassador
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	scripts/packages.sh systemd:systemd-analyze
+	units/check.sh
 
 test: ## all tests, with a real etcd and redis (installed when missing), and Docker where it answers
 	scripts/test.sh

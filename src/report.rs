@@ -72,7 +72,7 @@ fn is_reordering(character: char) -> bool {
 
 /// Foreign text for an error message: escaped and cut to a readable length.
 pub(crate) fn excerpt(text: &str) -> String {
-    const MAX_CHARACTERS: usize = 80;
+    const MAX_CHARACTERS: usize = 160;
     let mut characters = text.chars();
     let head: String = characters.by_ref().take(MAX_CHARACTERS).collect();
     let ellipsis = if characters.next().is_some() { "…" } else { "" };
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn long_foreign_text_is_cut_between_characters() {
         let text = "é".repeat(200);
-        assert_eq!(excerpt(&text), format!("{}…", "é".repeat(80)));
+        assert_eq!(excerpt(&text), format!("{}…", "é".repeat(160)));
     }
 
     #[test]

@@ -32,16 +32,14 @@ use crate::{
 
 fn main() -> ExitCode {
     let environment = Environment::new(env::vars_os());
-    match cli::parse(env::args_os(), &environment) {
-        Ok(invocation) => {
-            run(invocation).map_or_else(|failure| fail(&failure), |()| ExitCode::SUCCESS)
-        }
-        Err(Refusal::Text(text)) => {
-            // A reader that went away (`| head`) has seen enough.
-            let _ = io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(Refusal::Mistake(failure)) => fail(&failure),
+    let outcome = match cli::parse(env::args_os(), &environment) {
+        Ok(invocation) => run(invocation),
+        Err(Refusal::Text(text)) => report::print(&text),
+        Err(Refusal::Mistake(failure)) => Err(failure),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::{
     error::Error,
-    fmt::{self, Write},
+    fmt::{self, Write as _},
+    io::{self, Write as _},
     time::Duration,
 };
 
@@ -28,6 +29,17 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Failure::Usage(text) | Failure::Running(text)) = self;
         Printable(text).fmt(f)
+    }
+}
+
+/// Writes `text` to stdout. A reader that went away (`| head`) has seen enough.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Running(format!("stdout takes nothing: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

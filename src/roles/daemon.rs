@@ -2,7 +2,7 @@
 //! end in order.
 
 use std::{
-    io::{self, Write},
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -181,7 +181,10 @@ impl Frontend {
                 Ok(())
             })?;
         }
-        announce(&lines);
+        // A stdout that takes no line is no reason not to serve.
+        if let Err(failure) = report::print(&lines) {
+            warn!("{failure}");
+        }
         notify_ready(self.serving.notify_socket.as_deref());
         Ok(())
     }
@@ -222,15 +225,6 @@ impl Frontend {
                 return;
             }
         }
-    }
-}
-
-/// Prints the readiness lines. A closed stdout is no reason not to serve.
-#[expect(clippy::print_stdout, reason = "the one thing that goes to stdout")]
-fn announce(lines: &str) {
-    print!("{lines}");
-    if let Err(error) = io::stdout().flush() {
-        warn!("stdout takes no listening lines: {error}");
     }
 }
 

@@ -6,7 +6,10 @@ use super::{
     Registry,
     list::{self, Row},
 };
-use crate::{report::Failure, service::ServiceName};
+use crate::{
+    report::{self, Failure},
+    service::ServiceName,
+};
 
 /// What `env` is asked to do.
 #[derive(Debug)]
@@ -20,14 +23,12 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    #[expect(clippy::print_stdout, reason = "this is what was asked for")]
     pub(super) fn run(self) -> Result<(), Failure> {
         let rows = list::rows(&self.registry, Some(&self.service))?;
         let Some(first) = rows.first() else {
             return Err(list::none_registered(&self.registry, &self.service));
         };
-        print!("{}", variables(&self.alias, self.port, first));
-        Ok(())
+        report::print(&variables(&self.alias, self.port, first))
     }
 }
 

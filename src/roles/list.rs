@@ -47,15 +47,14 @@ pub(super) struct Row {
 }
 
 impl List {
-    #[expect(clippy::print_stdout, reason = "this is what was asked for")]
     pub(super) fn run(self) -> Result<(), Failure> {
         let rows = rows(&self.registry, self.service.as_ref())?;
         if self.json {
             let json = serde_json::to_string_pretty(&rows)
                 .map_err(|error| Failure::Running(error.to_string()))?;
-            println!("{json}");
+            report::print(&format!("{json}\n"))?;
         } else if !rows.is_empty() {
-            print!("{}", table(&rows));
+            report::print(&table(&rows))?;
         }
         match self.service {
             Some(service) if rows.is_empty() => Err(none_registered(&self.registry, &service)),

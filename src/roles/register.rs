@@ -9,7 +9,7 @@ use super::{
 use crate::{
     etcd::Store,
     registrar::{self, Config, Threads},
-    report::Failure,
+    report::{self, Failure},
 };
 
 /// How long taking out our entries may hold up the end of the process.
@@ -28,7 +28,7 @@ pub(crate) struct Register {
 impl Register {
     pub(super) fn run(self) -> Result<(), Failure> {
         if self.explain {
-            return explain(&self.config);
+            return report::print(&format!("{}\n", registrar::explain(&self.config)?));
         }
         let store = Store::new(self.registry.members);
         let Threads { registrar, docker, checker } = registrar::threads(self.config, store);
@@ -48,10 +48,4 @@ impl Register {
         }
         outcome
     }
-}
-
-#[expect(clippy::print_stdout, reason = "this is what was asked for")]
-fn explain(config: &Config) -> Result<(), Failure> {
-    println!("{}", registrar::explain(config)?);
-    Ok(())
 }

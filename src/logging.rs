@@ -5,6 +5,8 @@
 //! dropped and counted.
 
 use std::{
+    cell::RefCell,
+    ffi::CString,
     io::{self, Write},
     panic,
     sync::{
@@ -66,13 +68,35 @@ pub(crate) fn start(filter: &Filter) -> io::Result<LogGuard> {
     }
     builder.format(|out, record| {
         let message = record.args().to_string();
-        let current = thread::current();
-        let name = current.name().unwrap_or("-");
-        writeln!(out, "{} {name} {}", record.level(), Printable(&message))
+        with_thread_name(|name| writeln!(out, "{} {name} {}", record.level(), Printable(&message)))
     });
     builder.target(env_logger::Target::Pipe(Box::new(queue))).init();
     panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     Ok(LogGuard { shutdown: Some(shutdown), done })
+}
+
+thread_local! {
+    /// The name a thread has now, where it is not the one it was started with.
+    static NAME: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Names this thread, in log lines and for `ps -T`. (`std::thread` names a thread
+/// once; those that carry connections are named after each of them.)
+pub(crate) fn name_thread(name: &str) {
+    NAME.with_borrow_mut(|current| {
+        current.clear();
+        current.push_str(name);
+    });
+    // Only log lines depend on a name; the kernel cuts it to 15 bytes.
+    if let Ok(name) = CString::new(name) {
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
+fn with_thread_name<T>(then: impl FnOnce(&str) -> T) -> T {
+    NAME.with_borrow(|name| {
+        if name.is_empty() { then(thread::current().name().unwrap_or("-")) } else { then(name) }
+    })
 }
 
 /// The end of the channel that `env_logger` writes to, one whole line a call.

@@ -16,7 +16,7 @@ use crate::{
     report::{self, Failure},
     signals::StopRequests,
     stop::{self, Stop, StopGuard},
-    traffic::{self, Acceptor, AcceptorCloser, Bound, Connections, Listen, OwnListeners, Pool},
+    traffic::{self, Acceptor, AcceptorCloser, Bound, Listen, OwnListeners, Pool, Resources},
     worker::{Ended, Worker},
 };
 
@@ -132,7 +132,7 @@ pub(super) struct Listener {
 #[derive(Debug)]
 pub(super) struct Frontend {
     serving: Serving,
-    connections: Arc<Connections>,
+    resources: Resources,
     bound: Vec<(Bound, Arc<Pool>)>,
     pools: Vec<Arc<Pool>>,
     closers: Vec<AcceptorCloser>,
@@ -155,9 +155,9 @@ impl Frontend {
             })?;
             bound.push((listener, pool));
         }
-        let connections = Arc::new(Connections::new(serving.max_connections));
+        let resources = Resources::new(serving.max_connections);
         let pools = bound.iter().map(|(_, pool)| Arc::clone(pool)).collect();
-        Ok(Frontend { serving, connections, bound, pools, closers: Vec::new() })
+        Ok(Frontend { serving, resources, bound, pools, closers: Vec::new() })
     }
 
     /// The addresses that must not be dialled.
@@ -173,8 +173,8 @@ impl Frontend {
             lines.push_str(&format!("listening {} {}\n", pool.name(), bound.address));
             info!("{}: listening on {}", pool.name(), bound.address);
             let settings = self.serving.settings.clone();
-            let connections = Arc::clone(&self.connections);
-            let acceptor = Acceptor::new(bound, pool, settings, own.clone(), connections);
+            let resources = self.resources.clone();
+            let acceptor = Acceptor::new(bound, pool, settings, own.clone(), resources);
             self.closers.push(acceptor.closer());
             daemon.spawn("acceptor", move |stop| {
                 acceptor.run(stop);
@@ -192,25 +192,25 @@ impl Frontend {
     /// Ends in order: no new client, a reset for those that wait for an instance,
     /// and `drain` for the others, unless a second request to stop comes.
     pub(super) fn drain(&self, daemon: Daemon) {
-        self.connections.close();
+        self.resources.connections.close();
         let Daemon { guard, joined, requests, .. } = daemon;
         drop(guard);
         self.closers.iter().for_each(AcceptorCloser::close);
         self.pools.iter().for_each(|pool| pool.close());
         drop(joined);
         let drain = self.serving.drain;
-        let count = self.connections.count();
+        let count = self.resources.connections.count();
         if count > 0 {
             let drain = report::duration(drain);
             info!("waiting up to {drain} for {count} open connections to end");
         }
         self.wait_until_none(Instant::now() + drain, &requests);
-        let count = self.connections.count();
+        let count = self.resources.connections.count();
         if count > 0 {
             warn!("{count} open connections are reset");
         }
         // What the process leaves open, the kernel closes: as a reset from now on.
-        self.connections.reset_all();
+        self.resources.connections.reset_all();
     }
 
     fn wait_until_none(&self, deadline: Instant, requests: &StopRequests) {
@@ -218,7 +218,7 @@ impl Frontend {
         const LOOK: Duration = Duration::from_millis(50);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if self.connections.wait_until_none(left.min(LOOK))
+            if self.resources.connections.wait_until_none(left.min(LOOK))
                 || left.is_zero()
                 || requests.receiver().try_recv().is_ok()
             {

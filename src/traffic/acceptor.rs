@@ -4,14 +4,13 @@ use std::{
     io,
     net::TcpListener,
     sync::Arc,
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use log::{debug, warn};
 
 use super::{
-    Bound, Connections, OwnListeners, Pool, Settings,
+    Bound, Connections, OwnListeners, Pool, Resources, Settings,
     connection::{self, Service},
     copy::Link,
     sockets,
@@ -23,14 +22,11 @@ use crate::{outage::Outage, stop::Stop};
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// Threads that may have ended before their handles are looked through.
-const SWEEP_MIN: usize = 64;
-
 /// One listener and what its clients are served with.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     listener: Arc<TcpListener>,
-    service: Service,
+    service: Arc<Service>,
     connections: Arc<Connections>,
 }
 
@@ -52,9 +48,10 @@ impl Acceptor {
         pool: Arc<Pool>,
         settings: Settings,
         own: OwnListeners,
-        connections: Arc<Connections>,
+        resources: Resources,
     ) -> Self {
-        let service = Service { pool, settings, own };
+        let Resources { connections, crew, pipes } = resources;
+        let service = Arc::new(Service { pool, settings, own, crew, pipes });
         Acceptor { listener: Arc::new(bound.listener), service, connections }
     }
 
@@ -67,7 +64,6 @@ impl Acceptor {
         let name = self.service.pool.name().to_owned();
         let mut outage = Outage::default();
         let mut pause = PAUSE_MIN;
-        let mut threads = Threads::default();
         loop {
             let accepted = self.listener.accept();
             if stop.is_asked() {
@@ -83,9 +79,8 @@ impl Acceptor {
                     }
                     pause = PAUSE_MIN;
                     let Some(entry) = self.connections.enter(Link::new(client)) else { return };
-                    match connection::start(&self.service, entry) {
-                        Ok(thread) => threads.add(thread),
-                        Err(error) => warn!("{name}: no thread for a client, it is reset: {error}"),
+                    if let Err(error) = connection::start(&self.service, entry) {
+                        warn!("{name}: no thread for a client, it is reset: {error}");
                     }
                 }
                 Err(error) if is_the_clients(&error) => {}
@@ -107,25 +102,4 @@ impl Acceptor {
 fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, Interrupted};
     matches!(error.kind(), ConnectionAborted | Interrupted)
-}
-
-/// The threads of open connections, joined some time after they ended.
-#[derive(Default)]
-struct Threads {
-    handles: Vec<JoinHandle<()>>,
-    alive: usize,
-}
-
-impl Threads {
-    fn add(&mut self, handle: JoinHandle<()>) {
-        self.handles.push(handle);
-        // Looked through only when half of them may be done, so that the cost of
-        // one more connection does not grow with their number.
-        if self.handles.len() >= SWEEP_MIN.max(2 * self.alive) {
-            for ended in self.handles.extract_if(.., |handle| handle.is_finished()) {
-                let _ = ended.join(); // A panic, which the hook has logged.
-            }
-            self.alive = self.handles.len();
-        }
-    }
 }

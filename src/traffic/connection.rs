@@ -3,7 +3,6 @@
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
-    thread::{self, JoinHandle},
     time::Instant,
 };
 
@@ -13,14 +12,12 @@ use super::{
     Settings,
     connections::Entry,
     copy::{Link, Side},
+    crew::Crew,
     dial::{self, OwnListeners},
+    pipes::Pipes,
     pool::Pool,
 };
-use crate::report;
-
-/// The stack of a connection's thread: its largest frames are a copy buffer and
-/// glibc's name lookup. Only pages that are touched cost memory.
-const STACK_BYTES: usize = 128 * 1024;
+use crate::{address::HostPort, report};
 
 /// What every connection of one listener is served with.
 #[derive(Debug, Clone)]
@@ -28,64 +25,83 @@ pub(super) struct Service {
     pub(super) pool: Arc<Pool>,
     pub(super) settings: Settings,
     pub(super) own: OwnListeners,
+    pub(super) crew: Arc<Crew>,
+    pub(super) pipes: Arc<Pipes>,
 }
 
-/// Serves the client of `entry` on a thread of its own.
-pub(super) fn start(service: &Service, entry: Entry) -> io::Result<JoinHandle<()>> {
-    let service = service.clone();
+/// Serves the client of `entry` on threads of the crew.
+pub(super) fn start(service: &Arc<Service>, entry: Entry) -> io::Result<()> {
     let link = Arc::clone(&entry.link);
-    spawn(format!("up-{}", entry.id), move || serve(&service, &entry)).inspect_err(|_| {
-        // The closure, and with it the client, is gone.
-        link.reset_on_close();
-    })
+    let name = format!("up-{}", entry.id);
+    let up = {
+        let service = Arc::clone(service);
+        move || serve(&service, entry)
+    };
+    // Without a thread the closure, and with it the client, is dropped.
+    service.crew.run(name, up).inspect_err(|_| link.reset_on_close())
 }
 
-fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(body)
-}
-
-fn serve(service: &Service, entry: &Entry) {
+fn serve(service: &Arc<Service>, entry: Entry) {
     let started = Instant::now();
-    let link = &entry.link;
-    let client = &link.client;
-    let Service { pool, settings, own } = service;
+    let Service { pool, settings, own, crew, pipes } = &**service;
+    let client = &entry.link.client;
     let Some((stream, target)) = dial::dial(pool, settings, own, &client.stream) else {
-        link.reset_on_close();
+        entry.link.reset_on_close();
         return;
     };
-    let upstream = link.upstream.get_or_init(|| Side::new(stream));
-    match spawn(format!("down-{}", entry.id), copy_down(Arc::clone(link))) {
-        Ok(down) => {
-            link.copy(client, upstream);
-            if down.join().is_err() {
-                link.reset_on_close(); // A panic, which the hook has logged.
-            }
+    entry.link.upstream.get_or_init(|| Side::new(stream));
+    let name = format!("down-{}", entry.id);
+    let connection = Arc::new(Connection { entry, started, target, service: Arc::clone(service) });
+    let down = {
+        let connection = Arc::clone(&connection);
+        move || {
+            let (client, upstream) = connection.sides();
+            connection.entry.link.copy(upstream, client, &connection.service.pipes);
         }
-        Err(error) => {
-            warn!("{}: no thread for a connection, it is reset: {error}", pool.name());
-            link.reset_on_close();
-        }
+    };
+    if let Err(error) = crew.run(name, down) {
+        warn!("{}: no thread for a connection, it is reset: {error}", pool.name());
+        connection.entry.link.reset_on_close();
+        return;
     }
-    debug!(
-        "{}: {target} served {} for {}: {} bytes up, {} bytes down{}",
-        pool.name(),
-        peer(link),
-        report::duration(started.elapsed()),
-        client.bytes.load(Ordering::Relaxed),
-        upstream.bytes.load(Ordering::Relaxed),
-        if link.is_broken() { ", reset" } else { "" },
-    );
+    let (client, upstream) = connection.sides();
+    connection.entry.link.copy(client, upstream, pipes);
 }
 
-fn copy_down(link: Arc<Link>) -> impl FnOnce() + Send + 'static {
-    move || {
-        let upstream = link.upstream.get().expect("it was dialled before this thread started");
-        link.copy(upstream, &link.client);
+/// A connection whose upstream is dialled. The thread that is done last drops it.
+#[derive(Debug)]
+struct Connection {
+    entry: Entry,
+    started: Instant,
+    target: HostPort,
+    service: Arc<Service>,
+}
+
+impl Connection {
+    /// Client and upstream.
+    fn sides(&self) -> (&Side, &Side) {
+        let Link { client, upstream, .. } = &*self.entry.link;
+        (client, upstream.get().expect("it is dialled"))
     }
 }
 
-fn peer(link: &Link) -> String {
-    let peer = link.client.stream.peer_addr();
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let (client, upstream) = self.sides();
+        let Connection { entry, started, target, service } = &*self;
+        debug!(
+            "{}: {target} served {} for {}: {} bytes up, {} bytes down{}",
+            service.pool.name(),
+            peer(client),
+            report::duration(started.elapsed()),
+            client.bytes.load(Ordering::Relaxed),
+            upstream.bytes.load(Ordering::Relaxed),
+            if entry.link.is_broken() { ", reset" } else { "" },
+        );
+    }
+}
+
+fn peer(client: &Side) -> String {
     // A reset socket no longer knows its peer.
-    peer.map_or_else(|_| "a client".to_owned(), |address| address.to_string())
+    client.stream.peer_addr().map_or_else(|_| "a client".to_owned(), |peer| peer.to_string())
 }

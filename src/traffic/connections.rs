@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -23,8 +24,8 @@ struct Table {
     is_closed: bool,
 }
 
-/// One entry of the table, held by the connection's thread. Dropping it takes
-/// the connection out.
+/// One entry of the table, held by the connection's threads. The last one to let
+/// go of it takes the connection out.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) id: u64,
@@ -89,6 +90,9 @@ impl Connections {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.link.reset_on_close();
+        }
         self.connections.table().open.remove(&self.id);
         self.connections.one_ended.notify_all();
     }

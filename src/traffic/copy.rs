@@ -1,18 +1,41 @@
 //! Copies one direction of a connection until it ends, and ends it right.
+//!
+//! Small messages are read and written; a stream that stays busy is moved by
+//! splice(2), which copies nothing, until it grows quiet again.
 
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
+    os::fd::AsFd,
     sync::{
         OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use super::sockets;
+use rustix::{io::Errno, pipe::SpliceFlags};
 
-/// One read: a full frame of loopback and of jumbo Ethernet fits several times.
-const BUFFER_BYTES: usize = 16 * 1024;
+use super::{
+    pipes::{Pipe, Pipes},
+    sockets,
+};
+
+/// One read while nothing is known of a stream. Small, because Rust touches every
+/// page of a frame when it is entered, and every idle connection waits in one.
+const SMALL_BYTES: usize = 4 * 1024;
+
+/// So many full reads in a row make a stream busy.
+const BUSY_AFTER: u32 = 4;
+
+/// One read of a busy stream that has no pipe.
+const LARGE_BYTES: usize = 128 * 1024;
+
+/// A busy stream that moved less than this at once is about to end or to pause...
+const QUIET_BYTES: usize = 64 * 1024;
+
+/// ...and if nothing follows for so long, it is no longer busy.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// One side of a connection, shared by the two threads that copy.
 #[derive(Debug)]
@@ -28,6 +51,10 @@ impl Side {
     pub(super) fn new(stream: TcpStream) -> Self {
         Side { stream, is_write_shut: AtomicBool::new(false), bytes: AtomicU64::new(0) }
     }
+
+    fn count(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// A client and, once it is dialled, its upstream.
@@ -37,6 +64,17 @@ pub(super) struct Link {
     pub(super) upstream: OnceLock<Side>,
     /// Something that was sent cannot be delivered: both sides must see a reset.
     is_broken: AtomicBool,
+}
+
+/// Why a way of copying stopped.
+#[derive(Debug, PartialEq, Eq)]
+enum Stopped {
+    /// The stream has ended.
+    Ended,
+    /// It is busy, if it was not, or no longer, if it was.
+    Changed,
+    /// This way of copying is refused for these sockets; nothing was lost.
+    Refused,
 }
 
 impl Link {
@@ -71,8 +109,8 @@ impl Link {
     ///
     /// After a reset both sides are reset when the last thread lets go of them,
     /// so that a truncated stream never looks complete.
-    pub(super) fn copy(&self, from: &Side, to: &Side) {
-        match self.copy_bytes(from, to) {
+    pub(super) fn copy(&self, from: &Side, to: &Side, pipes: &Pipes) {
+        match copy_bytes(from, to, pipes).and_then(|()| self.check_end(from)) {
             Ok(()) => {
                 to.is_write_shut.store(true, Ordering::Release);
                 // It fails only for a side that is gone, and its own thread sees that.
@@ -87,30 +125,130 @@ impl Link {
         }
     }
 
-    fn copy_bytes(&self, from: &Side, to: &Side) -> io::Result<()> {
-        let mut buffer = [0; BUFFER_BYTES];
-        loop {
-            match (&from.stream).read(&mut buffer) {
-                Ok(0) if self.is_broken() => return Err(io::ErrorKind::ConnectionReset.into()),
-                // Once our FIN is out, a finished peer looks like a reset one; but
-                // then no other thread uses the socket, so a reset would have been
-                // reported to this read.
-                Ok(0) if from.is_write_shut.load(Ordering::Acquire) => return Ok(()),
-                Ok(0)
-                    if sockets::was_reset(&from.stream)
-                    // Our FIN may have been sent since the check above.
-                    && !from.is_write_shut.load(Ordering::Acquire) =>
-                {
-                    return Err(io::ErrorKind::ConnectionReset.into());
-                }
-                Ok(0) => return Ok(()),
-                Ok(count) => {
-                    from.bytes.fetch_add(count as u64, Ordering::Relaxed);
-                    (&to.stream).write_all(&buffer[..count])?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+    /// Whether `from`, which has been read to its end, ended in order.
+    fn check_end(&self, from: &Side) -> io::Result<()> {
+        // Once our FIN is out, a finished peer looks like a reset one; but then no
+        // other thread uses the socket, so a reset would have been reported to the
+        // read. The flag is looked at again because our FIN may have been sent
+        // since the first look.
+        let is_shut = || from.is_write_shut.load(Ordering::Acquire);
+        let was_reset = !is_shut() && sockets::was_reset(&from.stream) && !is_shut();
+        if self.is_broken() || was_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
+    }
+}
+
+/// Copies until `from` gives no more bytes, each stretch in the way that suits it.
+fn copy_bytes(from: &Side, to: &Side, pipes: &Pipes) -> io::Result<()> {
+    let mut can_splice = true;
+    loop {
+        if copy_small(from, to)? == Stopped::Ended {
+            return Ok(());
+        }
+        let pipe = if can_splice { pipes.take() } else { None };
+        let stopped = match pipe {
+            Some(pipe) => {
+                let stopped = splice_all(from, to, &pipe)?;
+                pipes.give_back(pipe);
+                stopped
+            }
+            None => copy_large(from, to)?,
+        };
+        match stopped {
+            Stopped::Ended => return Ok(()),
+            Stopped::Changed => {}
+            Stopped::Refused => can_splice = false,
+        }
+    }
+}
+
+/// By read and write, until the stream is busy. A frame of its own, so that a
+/// thread that waits here has touched no larger one.
+#[inline(never)]
+fn copy_small(from: &Side, to: &Side) -> io::Result<Stopped> {
+    let mut buffer = [0; SMALL_BYTES];
+    let mut full_reads = 0;
+    loop {
+        let count = read(from, &mut buffer)?;
+        if count == 0 {
+            return Ok(Stopped::Ended);
+        }
+        (&to.stream).write_all(&buffer[..count])?;
+        full_reads = if count == SMALL_BYTES { full_reads + 1 } else { 0 };
+        if full_reads == BUSY_AFTER {
+            return Ok(Stopped::Changed);
+        }
+    }
+}
+
+/// By read and write through a large buffer, where no pipe is to be had.
+#[inline(never)]
+fn copy_large(from: &Side, to: &Side) -> io::Result<Stopped> {
+    let mut buffer = vec![0; LARGE_BYTES];
+    loop {
+        let count = read(from, &mut buffer)?;
+        if count == 0 {
+            return Ok(Stopped::Ended);
+        }
+        (&to.stream).write_all(&buffer[..count])?;
+        if is_quiet(from, count) {
+            return Ok(Stopped::Changed);
+        }
+    }
+}
+
+/// By splice(2), which leaves `pipe` empty unless it fails.
+///
+/// Never with SPLICE_F_MORE, which may hold back the tail of a message.
+#[inline(never)]
+fn splice_all(from: &Side, to: &Side, pipe: &Pipe) -> io::Result<Stopped> {
+    loop {
+        let count = match splice(&from.stream, &pipe.write, pipe.bytes) {
+            Ok(0) => return Ok(Stopped::Ended),
+            Ok(count) => count,
+            // A kernel or a sandbox that does not splice sockets.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => return Ok(Stopped::Refused),
+            Err(error) => return Err(error.into()),
+        };
+        from.count(count);
+        let mut left = count;
+        while left > 0 {
+            match splice(&pipe.read, &to.stream, left)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => left -= written,
+            }
+        }
+        if is_quiet(from, count) {
+            return Ok(Stopped::Changed);
+        }
+    }
+}
+
+fn splice(from: &impl AsFd, to: &impl AsFd, bytes: usize) -> Result<usize, Errno> {
+    loop {
+        match rustix::pipe::splice(from, None, to, None, bytes, SpliceFlags::MOVE) {
+            Err(Errno::INTR) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn read(from: &Side, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match (&from.stream).read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(count) => {
+                from.count(count);
+                return Ok(count);
             }
         }
     }
+}
+
+/// Whether a busy stream, of which `count` bytes were just moved, has paused.
+fn is_quiet(from: &Side, count: usize) -> bool {
+    count < QUIET_BYTES && !sockets::is_readable_within(&from.stream, QUIET)
 }

@@ -4,11 +4,15 @@ mod acceptor;
 mod connection;
 mod connections;
 mod copy;
+mod crew;
 mod dial;
+mod pipes;
 mod pool;
 mod sockets;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use self::{crew::Crew, pipes::Pipes};
 
 pub(crate) use acceptor::{Acceptor, AcceptorCloser};
 pub(crate) use connections::Connections;
@@ -25,4 +29,23 @@ pub(crate) struct Settings {
     pub(crate) wait: Duration,
     /// How long an address that failed is tried last.
     pub(crate) eject: Duration,
+}
+
+/// What the listeners of a process share.
+#[derive(Debug, Clone)]
+pub(crate) struct Resources {
+    pub(crate) connections: Arc<Connections>,
+    crew: Arc<Crew>,
+    pipes: Arc<Pipes>,
+}
+
+impl Resources {
+    /// For at most `max_connections` at the same time.
+    pub(crate) fn new(max_connections: usize) -> Self {
+        Resources {
+            connections: Arc::new(Connections::new(max_connections)),
+            crew: Arc::new(Crew::new()),
+            pipes: Arc::default(),
+        }
+    }
 }

@@ -128,6 +128,14 @@ pub(super) fn was_reset(stream: &TcpStream) -> bool {
     }
 }
 
+/// Whether `stream` has something to read, or its end, before `patience` is over.
+pub(super) fn is_readable_within(stream: &TcpStream, patience: Duration) -> bool {
+    let mut sockets = [PollFd::new(stream, PollFlags::IN)];
+    let patience = Timespec::try_from(patience).ok();
+    // What poll(2) cannot tell, the read that follows will.
+    !matches!(rustix::event::poll(&mut sockets, patience.as_ref()), Ok(0))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};

@@ -6,6 +6,7 @@ mod cli;
 mod connect;
 mod docker;
 mod etcd;
+mod limits;
 mod logging;
 mod notify;
 mod outage;

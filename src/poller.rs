@@ -124,7 +124,8 @@ impl<'a> Poller<'a> {
             }
             match read(entry) {
                 Ok(instance) => {
-                    upstreams.push(Upstream { address: instance.address, alternative: None });
+                    let weight = instance.weight.unwrap_or(1);
+                    upstreams.push(Upstream { weight, ..Upstream::new(instance.address) });
                 }
                 Err(reason) => {
                     if self.unusable.get(&entry.key) != Some(&reason) {

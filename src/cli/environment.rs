@@ -142,7 +142,7 @@ impl Environment {
             // turned back; another one is looked up in vain, and that costs nothing.
             let host = Host::Name(alias.to_ascii_lowercase());
             let alternative = Some(HostPort { host, port: address.port });
-            ports.entry(port).or_default().push(Upstream { address, alternative });
+            ports.entry(port).or_default().push(Upstream { alternative, ..Upstream::new(address) });
         }
         Ok(ports.into_iter().map(|(port, upstreams)| LinkedPort { port, upstreams }).collect())
     }

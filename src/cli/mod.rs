@@ -24,7 +24,7 @@ use crate::{
     registrar::{self, HostIp, Source, Target},
     roles::{Env, Forward, List, Proxy, Register, Registry, Role, Route, Serving},
     service::{Attribute, InstanceName, Prefix, ServiceName},
-    traffic::{Listen, Settings},
+    traffic::{Balance, Listen, OnRemove, ProxyHeader, Settings},
 };
 
 /// What a call of the program asks for.
@@ -141,6 +141,27 @@ enum Check {
     Tcp,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BalanceName {
+    RoundRobin,
+    LeastConn,
+    Random,
+    Source,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnRemoveName {
+    Keep,
+    Probe,
+    Close,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SendProxy {
+    V1,
+    V2,
+}
+
 /// Forwards TCP to whatever is registered now.
 ///
 /// New connections take turns over the instances of SERVICE; one that cannot be reached
@@ -219,7 +240,23 @@ struct TypedServing {
     /// How long an instance that failed to connect is tried last, up to 1h.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::up_to_an_hour)]
     eject: Duration,
-    /// Open connections at the same time, 1 to 100000; more clients wait.
+    /// Which instance a new connection gets: in turn (as often as its weight says), the one
+    /// with the fewest connections for its weight, any, or always the same for a client's
+    /// address.
+    #[arg(long, value_name = "HOW", default_value = "round-robin")]
+    balance: BalanceName,
+    /// Open connections of an instance that left the registry: left alone; cut if a fresh
+    /// dial to it fails; cut at once.
+    #[arg(long, value_name = "WHAT", default_value = "probe")]
+    on_remove: OnRemoveName,
+    /// Cut a connection that moved no byte for so long, 1s to 24h. [default: off]
+    #[arg(long, value_name = "DURATION", value_parser = values::idle_timeout)]
+    idle_timeout: Option<Duration>,
+    /// Begin each upstream connection with a PROXY protocol header. [default: off]
+    #[arg(long, value_name = "VERSION")]
+    send_proxy: Option<SendProxy>,
+    /// Open connections at the same time, 1 to 100000, lowered to what the limits of the
+    /// process allow; more clients wait.
     #[arg(long, value_name = "N", default_value = "2048", value_parser = values::max_connections)]
     max_connections: usize,
     /// How long open connections may go on after SIGTERM or SIGINT before they are reset,
@@ -445,7 +482,23 @@ impl TypedServing {
                 connect_timeout: self.connect_timeout,
                 wait: self.wait,
                 eject: self.eject,
+                send_proxy: self.send_proxy.map(|version| match version {
+                    SendProxy::V1 => ProxyHeader::V1,
+                    SendProxy::V2 => ProxyHeader::V2,
+                }),
             },
+            balance: match self.balance {
+                BalanceName::RoundRobin => Balance::RoundRobin,
+                BalanceName::LeastConn => Balance::LeastConn,
+                BalanceName::Random => Balance::Random,
+                BalanceName::Source => Balance::Source,
+            },
+            on_remove: match self.on_remove {
+                OnRemoveName::Keep => OnRemove::Keep,
+                OnRemoveName::Probe => OnRemove::Probe,
+                OnRemoveName::Close => OnRemove::Close,
+            },
+            idle_timeout: self.idle_timeout,
             max_connections: self.max_connections,
             drain: self.drain,
             notify_socket: environment.notify_socket(),

@@ -61,6 +61,10 @@ pub(super) fn up_to_an_hour(text: &str) -> Result<Duration, String> {
     between(text, (Duration::ZERO, "0"), (HOUR, "1h"))
 }
 
+pub(super) fn idle_timeout(text: &str) -> Result<Duration, String> {
+    between(text, (Duration::from_secs(1), "1s"), (24 * HOUR, "24h"))
+}
+
 /// etcd counts TTLs in whole seconds, so a fraction is rounded up.
 pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     let ttl = between(text, (Duration::from_secs(3), "3s"), (HOUR, "1h"))?;

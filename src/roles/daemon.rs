@@ -12,11 +12,14 @@ use log::{info, warn};
 
 use super::Serving;
 use crate::{
+    limits::{self, Limit},
     notify,
     report::{self, Failure},
     signals::StopRequests,
     stop::{self, Stop, StopGuard},
-    traffic::{self, Acceptor, AcceptorCloser, Bound, Listen, OwnListeners, Pool, Resources},
+    traffic::{
+        self, Acceptor, AcceptorCloser, Bound, Listen, OwnListeners, Pool, Resources, Sweeper,
+    },
     worker::{Ended, Worker},
 };
 
@@ -155,7 +158,7 @@ impl Frontend {
             })?;
             bound.push((listener, pool));
         }
-        let resources = Resources::new(serving.max_connections);
+        let resources = Resources::new(capped(serving.max_connections)?);
         let pools = bound.iter().map(|(_, pool)| Arc::clone(pool)).collect();
         Ok(Frontend { serving, resources, bound, pools, closers: Vec::new() })
     }
@@ -180,6 +183,15 @@ impl Frontend {
                 acceptor.run(stop);
                 Ok(())
             })?;
+        }
+        let sweeper = Sweeper::new(
+            Arc::clone(&self.resources.connections),
+            self.serving.on_remove,
+            self.serving.idle_timeout,
+            self.serving.settings.connect_timeout,
+        );
+        if sweeper.is_needed() {
+            daemon.spawn_unjoined("sweeper", move |stop| sweeper.run(stop))?;
         }
         // A stdout that takes no line is no reason not to serve.
         if let Err(failure) = report::print(&lines) {
@@ -225,6 +237,22 @@ impl Frontend {
                 return;
             }
         }
+    }
+}
+
+/// How many connections there may be: what was asked for, or less where a limit of
+/// the process would be hit first.
+fn capped(max_connections: usize) -> Result<usize, Failure> {
+    let Limit { what, connections } = limits::tightest(max_connections);
+    match usize::try_from(connections) {
+        Ok(0) => Err(Failure::Usage(format!("a limit of {what} allows no connection"))),
+        Ok(allowed) if allowed < max_connections => {
+            warn!(
+                "at most {allowed} connections at a time, not {max_connections}: {what} allow no more"
+            );
+            Ok(allowed)
+        }
+        _ => Ok(max_connections),
     }
 }
 

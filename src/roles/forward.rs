@@ -9,7 +9,7 @@ use super::{
 use crate::{
     address::{Host, HostPort},
     report::Failure,
-    traffic::{Listen, Pool, Upstream},
+    traffic::{Balance, Listen, Pool, Upstream},
 };
 
 /// What `forward` is asked to do.
@@ -33,17 +33,16 @@ impl Forward {
         let mut daemon = Daemon::new()?;
         let (serving, listeners) = match self {
             Forward::To { listen, upstreams, serving } => {
-                let upstreams = upstreams
-                    .into_iter()
-                    .map(|address| Upstream { address, alternative: None })
-                    .collect();
-                (serving, vec![listener(listen, upstreams)])
+                let upstreams = upstreams.into_iter().map(Upstream::new).collect();
+                let listener = listener(listen, upstreams, serving.balance);
+                (serving, vec![listener])
             }
             Forward::Links { ports, serving } => {
                 let listeners = ports.into_iter().map(|LinkedPort { port, upstreams }| {
-                    listener(Listen::Any(port.get()), upstreams)
+                    listener(Listen::Any(port.get()), upstreams, serving.balance)
                 });
-                (serving, listeners.collect())
+                let listeners = listeners.collect();
+                (serving, listeners)
             }
         };
         let pools: Vec<Arc<Pool>> = listeners.iter().map(|l| Arc::clone(&l.pool)).collect();
@@ -59,9 +58,9 @@ impl Forward {
 }
 
 /// A pool that never changes, named after what is in it.
-fn listener(listen: Listen, upstreams: Vec<Upstream>) -> Listener {
+fn listener(listen: Listen, upstreams: Vec<Upstream>, balance: Balance) -> Listener {
     let names: Vec<String> = upstreams.iter().map(|u| u.address.to_string()).collect();
-    let pool = Arc::new(Pool::new(names.join(",")));
+    let pool = Arc::new(Pool::new(names.join(","), balance));
     pool.publish(upstreams);
     Listener { listen, pool }
 }

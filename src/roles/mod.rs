@@ -38,7 +38,10 @@ pub(crate) struct Registry {
 #[derive(Debug, Clone)]
 pub(crate) struct Serving {
     pub(crate) settings: traffic::Settings,
+    pub(crate) balance: traffic::Balance,
     pub(crate) max_connections: usize,
+    pub(crate) on_remove: traffic::OnRemove,
+    pub(crate) idle_timeout: Option<Duration>,
     /// How long open connections may go on after a request to stop.
     pub(crate) drain: Duration,
     /// `NOTIFY_SOCKET`.

@@ -32,13 +32,14 @@ pub(crate) struct Route {
 impl Proxy {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut daemon = Daemon::new()?;
+        let balance = self.serving.balance;
         // A service with several listeners has one pool and one poller.
         let mut pools: BTreeMap<ServiceName, Arc<Pool>> = BTreeMap::new();
         let mut listeners = Vec::new();
         for Route { service, listen } in self.routes {
             let pool = pools
                 .entry(service)
-                .or_insert_with_key(|service| Arc::new(Pool::new(service.to_string())));
+                .or_insert_with_key(|service| Arc::new(Pool::new(service.to_string(), balance)));
             listeners.push(Listener { listen, pool: Arc::clone(pool) });
         }
         let mut frontend = Frontend::bind(self.serving, listeners)?;

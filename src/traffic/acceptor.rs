@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -59,6 +59,10 @@ impl Acceptor {
         AcceptorCloser(Arc::clone(&self.listener))
     }
 
+    fn link(&self, client: TcpStream, peer: SocketAddr) -> Link {
+        Link::new(client, peer, Arc::clone(&self.service.pool))
+    }
+
     /// Accepts until `stop` is asked and the closer is called.
     pub(crate) fn run(self, stop: &Stop) {
         let name = self.service.pool.name().to_owned();
@@ -73,12 +77,14 @@ impl Acceptor {
                 return;
             }
             match accepted {
-                Ok((client, _)) => {
+                Ok((client, peer)) => {
                     if outage.ended(Instant::now()).is_some() {
                         debug!("{name}: accepting again");
                     }
                     pause = PAUSE_MIN;
-                    let Some(entry) = self.connections.enter(Link::new(client)) else { return };
+                    let Some(entry) = self.connections.enter(self.link(client, peer)) else {
+                        return;
+                    };
                     if let Err(error) = connection::start(&self.service, entry) {
                         warn!("{name}: no thread for a client, it is reset: {error}");
                     }

@@ -44,11 +44,11 @@ pub(super) fn start(service: &Arc<Service>, entry: Entry) -> io::Result<()> {
 fn serve(service: &Arc<Service>, entry: Entry) {
     let started = Instant::now();
     let Service { pool, settings, own, crew, pipes } = &**service;
-    let client = &entry.link.client;
-    let Some((stream, target)) = dial::dial(pool, settings, own, &client.stream) else {
+    let Some((stream, target)) = dial::dial(pool, settings, own, &entry.link) else {
         entry.link.reset_on_close();
         return;
     };
+    entry.link.target.get_or_init(|| target.clone());
     entry.link.upstream.get_or_init(|| Side::new(stream));
     let name = format!("down-{}", entry.id);
     let connection = Arc::new(Connection { entry, started, target, service: Arc::clone(service) });
@@ -89,19 +89,15 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let (client, upstream) = self.sides();
         let Connection { entry, started, target, service } = &*self;
+        service.pool.closed(target);
         debug!(
             "{}: {target} served {} for {}: {} bytes up, {} bytes down{}",
             service.pool.name(),
-            peer(client),
+            entry.link.peer,
             report::duration(started.elapsed()),
             client.bytes.load(Ordering::Relaxed),
             upstream.bytes.load(Ordering::Relaxed),
             if entry.link.is_broken() { ", reset" } else { "" },
         );
     }
-}
-
-fn peer(client: &Side) -> String {
-    // A reset socket no longer knows its peer.
-    client.stream.peer_addr().map_or_else(|_| "a client".to_owned(), |peer| peer.to_string())
 }

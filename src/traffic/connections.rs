@@ -66,6 +66,11 @@ impl Connections {
         self.one_ended.notify_all();
     }
 
+    /// Those that are open, with their numbers.
+    pub(super) fn all(&self) -> Vec<(u64, Arc<Link>)> {
+        self.table().open.iter().map(|(id, link)| (*id, Arc::clone(link))).collect()
+    }
+
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
         self.table().open.len()
@@ -103,12 +108,14 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::traffic::{Balance, Pool};
 
     fn link() -> Link {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let near: TcpStream = crate::connect::tcp(address, Duration::from_secs(5)).unwrap();
-        Link::new(near)
+        let pool = Pool::new("test".to_owned(), Balance::RoundRobin);
+        Link::new(near, address, Arc::new(pool))
     }
 
     #[test]

@@ -5,10 +5,10 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     os::fd::AsFd,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,8 +18,10 @@ use rustix::{io::Errno, pipe::SpliceFlags};
 
 use super::{
     pipes::{Pipe, Pipes},
+    pool::Pool,
     sockets,
 };
+use crate::address::HostPort;
 
 /// One read while nothing is known of a stream. Small, because Rust touches every
 /// page of a frame when it is entered, and every idle connection waits in one.
@@ -60,8 +62,12 @@ impl Side {
 /// A client and, once it is dialled, its upstream.
 #[derive(Debug)]
 pub(super) struct Link {
+    pub(super) pool: Arc<Pool>,
+    pub(super) peer: SocketAddr,
     pub(super) client: Side,
     pub(super) upstream: OnceLock<Side>,
+    /// The address that was dialled, set before `upstream`.
+    pub(super) target: OnceLock<HostPort>,
     /// Something that was sent cannot be delivered: both sides must see a reset.
     is_broken: AtomicBool,
 }
@@ -78,10 +84,13 @@ enum Stopped {
 }
 
 impl Link {
-    pub(super) fn new(client: TcpStream) -> Self {
+    pub(super) fn new(client: TcpStream, peer: SocketAddr, pool: Arc<Pool>) -> Self {
         Link {
+            pool,
+            peer,
             client: Side::new(client),
             upstream: OnceLock::new(),
+            target: OnceLock::new(),
             is_broken: AtomicBool::new(false),
         }
     }
@@ -99,6 +108,28 @@ impl Link {
         self.is_broken.load(Ordering::Acquire)
     }
 
+    /// Resets both sides. A thread that reads sees it at once; one that writes to a
+    /// side that does not read sees it within `sockets::WRITE_PATIENCE`.
+    pub(super) fn cut(&self) {
+        self.reset_on_close();
+        // Sends nothing; `Shutdown::Both` would send a FIN first.
+        let _ = self.client.stream.shutdown(Shutdown::Read);
+        if let Some(upstream) = self.upstream.get() {
+            let _ = upstream.stream.shutdown(Shutdown::Read);
+        }
+    }
+
+    /// Bytes moved in both directions.
+    pub(super) fn bytes(&self) -> u64 {
+        let upstream = self.upstream.get().map_or(0, |side| side.bytes.load(Ordering::Relaxed));
+        self.client.bytes.load(Ordering::Relaxed) + upstream
+    }
+
+    /// The address it goes to, if that is no longer in its pool.
+    pub(super) fn removed_target(&self) -> Option<&HostPort> {
+        self.target.get().filter(|target| !self.pool.has(target))
+    }
+
     /// Copies from `from` to `to` until the direction ends.
     ///
     /// - `from` ended in order: `to` gets a FIN, and the other direction goes on.
@@ -110,7 +141,7 @@ impl Link {
     /// After a reset both sides are reset when the last thread lets go of them,
     /// so that a truncated stream never looks complete.
     pub(super) fn copy(&self, from: &Side, to: &Side, pipes: &Pipes) {
-        match copy_bytes(from, to, pipes).and_then(|()| self.check_end(from)) {
+        match self.copy_bytes(from, to, pipes).and_then(|()| self.check_end(from)) {
             Ok(()) => {
                 to.is_write_shut.store(true, Ordering::Release);
                 // It fails only for a side that is gone, and its own thread sees that.
@@ -138,91 +169,117 @@ impl Link {
         }
         Ok(())
     }
-}
 
-/// Copies until `from` gives no more bytes, each stretch in the way that suits it.
-fn copy_bytes(from: &Side, to: &Side, pipes: &Pipes) -> io::Result<()> {
-    let mut can_splice = true;
-    loop {
-        if copy_small(from, to)? == Stopped::Ended {
-            return Ok(());
-        }
-        let pipe = if can_splice { pipes.take() } else { None };
-        let stopped = match pipe {
-            Some(pipe) => {
-                let stopped = splice_all(from, to, &pipe)?;
-                pipes.give_back(pipe);
-                stopped
+    /// Copies until `from` gives no more bytes, each stretch in the way that suits it.
+    fn copy_bytes(&self, from: &Side, to: &Side, pipes: &Pipes) -> io::Result<()> {
+        let mut can_splice = true;
+        loop {
+            if self.copy_small(from, to)? == Stopped::Ended {
+                return Ok(());
             }
-            None => copy_large(from, to)?,
-        };
-        match stopped {
-            Stopped::Ended => return Ok(()),
-            Stopped::Changed => {}
-            Stopped::Refused => can_splice = false,
-        }
-    }
-}
-
-/// By read and write, until the stream is busy. A frame of its own, so that a
-/// thread that waits here has touched no larger one.
-#[inline(never)]
-fn copy_small(from: &Side, to: &Side) -> io::Result<Stopped> {
-    let mut buffer = [0; SMALL_BYTES];
-    let mut full_reads = 0;
-    loop {
-        let count = read(from, &mut buffer)?;
-        if count == 0 {
-            return Ok(Stopped::Ended);
-        }
-        (&to.stream).write_all(&buffer[..count])?;
-        full_reads = if count == SMALL_BYTES { full_reads + 1 } else { 0 };
-        if full_reads == BUSY_AFTER {
-            return Ok(Stopped::Changed);
-        }
-    }
-}
-
-/// By read and write through a large buffer, where no pipe is to be had.
-#[inline(never)]
-fn copy_large(from: &Side, to: &Side) -> io::Result<Stopped> {
-    let mut buffer = vec![0; LARGE_BYTES];
-    loop {
-        let count = read(from, &mut buffer)?;
-        if count == 0 {
-            return Ok(Stopped::Ended);
-        }
-        (&to.stream).write_all(&buffer[..count])?;
-        if is_quiet(from, count) {
-            return Ok(Stopped::Changed);
-        }
-    }
-}
-
-/// By splice(2), which leaves `pipe` empty unless it fails.
-///
-/// Never with SPLICE_F_MORE, which may hold back the tail of a message.
-#[inline(never)]
-fn splice_all(from: &Side, to: &Side, pipe: &Pipe) -> io::Result<Stopped> {
-    loop {
-        let count = match splice(&from.stream, &pipe.write, pipe.bytes) {
-            Ok(0) => return Ok(Stopped::Ended),
-            Ok(count) => count,
-            // A kernel or a sandbox that does not splice sockets.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => return Ok(Stopped::Refused),
-            Err(error) => return Err(error.into()),
-        };
-        from.count(count);
-        let mut left = count;
-        while left > 0 {
-            match splice(&pipe.read, &to.stream, left)? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => left -= written,
+            let lent = if can_splice { pipes.lend() } else { None };
+            let stopped = match lent {
+                Some(lent) => {
+                    let stopped = self.splice_all(from, to, lent.pipe())?;
+                    lent.give_back();
+                    stopped
+                }
+                None => self.copy_large(from, to)?,
+            };
+            match stopped {
+                Stopped::Ended => return Ok(()),
+                Stopped::Changed => {}
+                Stopped::Refused => can_splice = false,
             }
         }
-        if is_quiet(from, count) {
-            return Ok(Stopped::Changed);
+    }
+
+    /// By read and write, until the stream is busy. A frame of its own, so that a
+    /// thread that waits here has touched no larger one.
+    #[inline(never)]
+    fn copy_small(&self, from: &Side, to: &Side) -> io::Result<Stopped> {
+        let mut buffer = [0; SMALL_BYTES];
+        let mut full_reads = 0;
+        loop {
+            let count = read(from, &mut buffer)?;
+            if count == 0 {
+                return Ok(Stopped::Ended);
+            }
+            self.write_all(from, to, &buffer[..count])?;
+            full_reads = if count == SMALL_BYTES { full_reads + 1 } else { 0 };
+            if full_reads == BUSY_AFTER {
+                return Ok(Stopped::Changed);
+            }
         }
+    }
+
+    /// By read and write through a large buffer, where no pipe is to be had.
+    #[inline(never)]
+    fn copy_large(&self, from: &Side, to: &Side) -> io::Result<Stopped> {
+        let mut buffer = vec![0; LARGE_BYTES];
+        loop {
+            let count = read(from, &mut buffer)?;
+            if count == 0 {
+                return Ok(Stopped::Ended);
+            }
+            self.write_all(from, to, &buffer[..count])?;
+            if is_quiet(from, count) {
+                return Ok(Stopped::Changed);
+            }
+        }
+    }
+
+    /// By splice(2), which leaves `pipe` empty unless it fails.
+    ///
+    /// Never with SPLICE_F_MORE, which may hold back the tail of a message.
+    #[inline(never)]
+    fn splice_all(&self, from: &Side, to: &Side, pipe: &Pipe) -> io::Result<Stopped> {
+        loop {
+            let count = match splice(&from.stream, &pipe.write, pipe.bytes) {
+                Ok(0) => return Ok(Stopped::Ended),
+                Ok(count) => count,
+                // A kernel or a sandbox that does not splice sockets.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => return Ok(Stopped::Refused),
+                Err(error) => return Err(error.into()),
+            };
+            from.count(count);
+            let mut left = count;
+            while left > 0 {
+                match splice(&pipe.read, &to.stream, left) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => left -= written,
+                    Err(Errno::AGAIN) => self.check_stuck(from)?,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if is_quiet(from, count) {
+                return Ok(Stopped::Changed);
+            }
+        }
+    }
+
+    fn write_all(&self, from: &Side, to: &Side, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match (&to.stream).write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.check_stuck(from)?
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Called when `to` has taken nothing for a while: a slow reader is waited for,
+    /// but not for a connection that was cut, nor for a peer that is gone.
+    fn check_stuck(&self, from: &Side) -> io::Result<()> {
+        let is_write_shut = from.is_write_shut.load(Ordering::Acquire);
+        if self.is_broken() || !is_write_shut && sockets::was_reset(&from.stream) {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
     }
 }
 

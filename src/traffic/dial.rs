@@ -2,7 +2,7 @@
 //! again until the client has waited long enough.
 
 use std::{
-    io,
+    io::{self, Write},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
@@ -11,6 +11,7 @@ use log::{debug, info, warn};
 
 use super::{
     Settings,
+    copy::Link,
     pool::{News, Pool},
     sockets,
 };
@@ -51,16 +52,16 @@ pub(super) fn dial(
     pool: &Pool,
     settings: &Settings,
     own: &OwnListeners,
-    client: &TcpStream,
+    link: &Link,
 ) -> Option<(TcpStream, HostPort)> {
     let deadline = Instant::now() + settings.wait;
     let mut pause = RETRY_MIN;
     loop {
         let snapshot = pool.snapshot();
-        let mut round = Round { pool, settings, own, tried: Vec::new(), problem: None };
-        for target in pool.candidates(&snapshot) {
+        let mut round = Round { pool, settings, own, link, tried: Vec::new(), problem: None };
+        for target in pool.candidates(&snapshot, link.peer.ip().to_canonical()) {
             if let Some(stream) = round.try_target(&target) {
-                if let Some(lasted) = pool.outage().ended(Instant::now()) {
+                if let Some(lasted) = pool.outage_ends(Instant::now()) {
                     let lasted = report::duration(lasted);
                     info!("{}: reachable again after {lasted}", pool.name());
                 }
@@ -68,7 +69,7 @@ pub(super) fn dial(
             }
         }
         let now = Instant::now();
-        if let Some(lasted) = pool.outage().failed(now) {
+        if let Some(lasted) = pool.outage_lasts(now) {
             let problem = round.problem.unwrap_or_else(|| "no instance is known".to_owned());
             let (name, lasting) = (pool.name(), report::lasting(lasted));
             let wait = report::duration(settings.wait);
@@ -86,7 +87,7 @@ pub(super) fn dial(
             News::Nothing => pause = (pause * 2).min(RETRY_MAX),
             News::Closed => return None,
         }
-        if sockets::was_reset(client) {
+        if sockets::was_reset(&link.client.stream) {
             debug!("{}: a client gave up waiting", pool.name());
             return None;
         }
@@ -98,6 +99,7 @@ struct Round<'a> {
     pool: &'a Pool,
     settings: &'a Settings,
     own: &'a OwnListeners,
+    link: &'a Link,
     /// Several names may stand for one address.
     tried: Vec<SocketAddr>,
     problem: Option<String>,
@@ -121,17 +123,26 @@ impl Round<'_> {
                 self.failed(target, &io::Error::other("this is our own listener"));
                 continue;
             }
-            match connect::tcp(address, self.settings.connect_timeout)
-                .and_then(|stream| sockets::prepare_dialled(&stream).map(|()| stream))
-            {
+            match self.connect(address) {
                 Ok(stream) => {
-                    self.pool.readmit(target);
+                    self.pool.opened(target);
                     return Some(stream);
                 }
                 Err(error) => self.failed(target, &error),
             }
         }
         None
+    }
+
+    fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let mut stream = connect::tcp(address, self.settings.connect_timeout)?;
+        sockets::prepare_dialled(&stream)?;
+        if let Some(header) = self.settings.send_proxy {
+            let listener = self.link.client.stream.local_addr()?;
+            // It always fits: nothing else was written to this socket.
+            stream.write_all(&header.bytes(self.link.peer, listener))?;
+        }
+        Ok(stream)
     }
 
     fn failed(&mut self, target: &HostPort, error: &io::Error) {

@@ -1,6 +1,7 @@
 //! The data path: accepts, dials, copies. Knows nothing of etcd or Docker.
 
 mod acceptor;
+mod balance;
 mod connection;
 mod connections;
 mod copy;
@@ -8,17 +9,22 @@ mod crew;
 mod dial;
 mod pipes;
 mod pool;
+mod proxy_header;
 mod sockets;
+mod sweeper;
 
 use std::{sync::Arc, time::Duration};
 
 use self::{crew::Crew, pipes::Pipes};
 
 pub(crate) use acceptor::{Acceptor, AcceptorCloser};
+pub(crate) use balance::Balance;
 pub(crate) use connections::Connections;
 pub(crate) use dial::OwnListeners;
 pub(crate) use pool::{Pool, Upstream};
+pub(crate) use proxy_header::ProxyHeader;
 pub(crate) use sockets::{Bound, Listen, bind};
+pub(crate) use sweeper::{OnRemove, Sweeper};
 
 /// How clients are served; the same for all listeners of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) wait: Duration,
     /// How long an address that failed is tried last.
     pub(crate) eject: Duration,
+    /// What an upstream is told of its client.
+    pub(crate) send_proxy: Option<ProxyHeader>,
 }
 
 /// What the listeners of a process share.

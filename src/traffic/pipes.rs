@@ -6,7 +6,7 @@
 
 use std::{
     os::fd::OwnedFd,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
@@ -14,6 +14,10 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 /// The sizes asked for, in turn. A pipe's size matters more than splice itself:
 /// below the last one a plain buffer does better.
 const SIZES: [usize; 3] = [1024 * 1024, 256 * 1024, 64 * 1024];
+
+/// So many may be lent at the same time: what a user's limit allows at full size,
+/// and a bound on the descriptors they take.
+const MOST_LENT: usize = 64;
 
 /// So many are kept for the next stream.
 const KEPT: usize = 16;
@@ -26,24 +30,71 @@ pub(super) struct Pipe {
     pub(super) bytes: usize,
 }
 
-/// The pipes of a process that nobody uses now.
+/// The pipes of a process.
 #[derive(Debug, Default)]
-pub(super) struct Pipes(Mutex<Vec<Pipe>>);
+pub(super) struct Pipes(Mutex<Stock>);
+
+#[derive(Debug, Default)]
+struct Stock {
+    kept: Vec<Pipe>,
+    lent: usize,
+}
+
+/// A pipe that is lent. Unless it is given back, it is closed: it may hold bytes
+/// of a stream that broke.
+#[derive(Debug)]
+pub(super) struct Lent<'a> {
+    /// Taken out only by `give_back`.
+    pipe: Option<Pipe>,
+    pipes: &'a Pipes,
+}
 
 impl Pipes {
-    /// A pipe of at least 64 KiB, or `None` where the limits allow none.
-    pub(super) fn take(&self) -> Option<Pipe> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.or_else(Pipe::new)
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes back a pipe, which must be empty.
-    pub(super) fn give_back(&self, pipe: Pipe) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A small one is not worth keeping: by the next time a large one may be had.
-        if kept.len() < KEPT && pipe.bytes == SIZES[0] {
-            kept.push(pipe);
+    /// Lends a pipe of at least 64 KiB; `None` where the limits allow none.
+    pub(super) fn lend(&self) -> Option<Lent<'_>> {
+        let kept = {
+            let mut stock = self.stock();
+            if stock.lent == MOST_LENT {
+                return None;
+            }
+            stock.lent += 1;
+            stock.kept.pop()
+        };
+        match kept.or_else(Pipe::new) {
+            Some(pipe) => Some(Lent { pipe: Some(pipe), pipes: self }),
+            None => {
+                self.stock().lent -= 1;
+                None
+            }
         }
+    }
+}
+
+impl Lent<'_> {
+    pub(super) fn pipe(&self) -> &Pipe {
+        self.pipe.as_ref().expect("it is taken out only when it is given back")
+    }
+
+    /// Gives back a pipe, which must be empty.
+    pub(super) fn give_back(mut self) {
+        // A small one is not worth keeping: by the next time a large one may be had.
+        let pipe = self.pipe.take_if(|pipe| pipe.bytes == SIZES[0]);
+        let mut stock = self.pipes.stock();
+        if let Some(pipe) = pipe
+            && stock.kept.len() < KEPT
+        {
+            stock.kept.push(pipe);
+        }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.pipes.stock().lent -= 1;
     }
 }
 
@@ -60,14 +111,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_given_back_is_lent_again() {
+    fn a_pipe_given_back_is_lent_again_and_one_that_is_not_is_closed() {
         let pipes = Pipes::default();
-        let pipe = pipes.take().expect("the limits allow one pipe");
-        assert!(pipe.bytes >= SIZES[2]);
-        let is_large = pipe.bytes == SIZES[0];
-        pipes.give_back(pipe);
-        assert_eq!(pipes.0.lock().unwrap().len(), usize::from(is_large));
-        pipes.take().expect("one was kept, or may be made");
-        assert!(pipes.0.lock().unwrap().is_empty());
+        let lent = pipes.lend().expect("the limits allow one pipe");
+        assert!(lent.pipe().bytes >= SIZES[2]);
+        let is_large = lent.pipe().bytes == SIZES[0];
+        lent.give_back();
+        assert_eq!(pipes.stock().kept.len(), usize::from(is_large));
+        drop(pipes.lend().expect("one was kept, or may be made"));
+        assert!(pipes.stock().kept.is_empty());
+        assert_eq!(pipes.stock().lent, 0);
+    }
+
+    #[test]
+    fn no_more_are_lent_than_allowed() {
+        let pipes = Pipes::default();
+        pipes.stock().lent = MOST_LENT;
+        assert!(pipes.lend().is_none());
+        assert_eq!(pipes.stock().lent, MOST_LENT);
     }
 }

@@ -4,13 +4,15 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::IpAddr,
     sync::{
-        Arc, Condvar, Mutex, PoisonError, RwLock,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use super::balance::{self, Balance};
 use crate::{address::HostPort, outage::Outage};
 
 /// One side that may be dialled.
@@ -20,6 +22,16 @@ pub(crate) struct Upstream {
     /// Dialled when `address` fails: the name behind a link variable, which
     /// Docker keeps up to date while the variable grows old.
     pub(crate) alternative: Option<HostPort>,
+    /// Its share of new connections, among the weights of the others; 0 gets one
+    /// only when all others fail.
+    pub(crate) weight: u64,
+}
+
+impl Upstream {
+    /// Of weight 1, without an alternative.
+    pub(crate) fn new(address: HostPort) -> Self {
+        Upstream { address, alternative: None, weight: 1 }
+    }
 }
 
 /// One immutable set of upstreams.
@@ -28,6 +40,8 @@ pub(super) struct Snapshot {
     /// Grows by one with every set published.
     pub(super) generation: u64,
     upstreams: Vec<Upstream>,
+    /// Whose turn it is, by index, again and again.
+    schedule: Vec<usize>,
 }
 
 /// What `publish` changed, as a log line shows it.
@@ -58,6 +72,17 @@ pub(super) enum News {
     Closed,
 }
 
+/// What dialling has learned.
+#[derive(Debug, Default)]
+struct Learned {
+    /// Until when an address that failed is tried last.
+    ejected: HashMap<HostPort, Instant>,
+    /// Connections that are open now.
+    open: HashMap<HostPort, usize>,
+    /// Since when nothing could be reached.
+    outage: Outage,
+}
+
 /// The upstreams of one service.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -65,9 +90,8 @@ pub(crate) struct Pool {
     current: RwLock<Arc<Snapshot>>,
     /// The upstream whose turn it is, counted without end.
     turn: AtomicUsize,
-    /// Until when an address that failed is tried last.
-    ejected: Mutex<HashMap<HostPort, Instant>>,
-    outage: Mutex<Outage>,
+    balance: Balance,
+    learned: Mutex<Learned>,
     /// The newest generation, and whether the pool is closed; a lock of its own
     /// because a condition needs a `Mutex`, and readers of `current` never wait.
     news: Mutex<(u64, bool)>,
@@ -76,13 +100,13 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A pool called `name` in log lines, empty until something is published.
-    pub(crate) fn new(name: String) -> Self {
+    pub(crate) fn new(name: String, balance: Balance) -> Self {
         Pool {
             name,
             current: RwLock::default(),
             turn: AtomicUsize::new(0),
-            ejected: Mutex::default(),
-            outage: Mutex::default(),
+            balance,
+            learned: Mutex::default(),
             news: Mutex::default(),
             arrived: Condvar::new(),
         }
@@ -103,6 +127,14 @@ impl Pool {
         snapshot.upstreams.iter().map(|upstream| upstream.address.clone()).collect()
     }
 
+    /// Whether `address` is one that may be dialled now.
+    pub(super) fn has(&self, address: &HostPort) -> bool {
+        let snapshot = self.snapshot();
+        snapshot.upstreams.iter().any(|upstream| {
+            upstream.address == *address || upstream.alternative.as_ref() == Some(address)
+        })
+    }
+
     /// Replaces all upstreams at once and wakes every client that waits for one.
     /// Returns what changed; nothing happens if nothing did.
     pub(crate) fn publish(&self, mut upstreams: Vec<Upstream>) -> Option<Change> {
@@ -120,18 +152,19 @@ impl Pool {
                 removed: missing_in(&current.upstreams, &upstreams),
             };
             let generation = current.generation + 1;
-            *current = Arc::new(Snapshot { generation, upstreams });
+            let schedule = balance::schedule(&upstreams);
+            *current = Arc::new(Snapshot { generation, upstreams, schedule });
             let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
             news.0 = generation;
             change
         };
         // A registration is a sign of life: an address that comes back is tried
         // at once, whatever happened to its predecessor.
-        let mut ejected = self.ejected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut learned = self.learned();
         for address in &change.added {
-            ejected.remove(address);
+            learned.ejected.remove(address);
         }
-        drop(ejected);
+        drop(learned);
         self.arrived.notify_all();
         Some(change)
     }
@@ -162,40 +195,66 @@ impl Pool {
         }
     }
 
-    /// The addresses to try for one more client, in order: upstreams take turns,
-    /// and those ejected come last.
-    pub(super) fn candidates(&self, snapshot: &Snapshot) -> Vec<HostPort> {
-        let upstreams = &snapshot.upstreams;
+    fn learned(&self) -> MutexGuard<'_, Learned> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The addresses to try for `client`, in order: as the balance says, and those
+    /// ejected last.
+    pub(super) fn candidates(&self, snapshot: &Snapshot, client: IpAddr) -> Vec<HostPort> {
+        let Snapshot { upstreams, schedule, .. } = snapshot;
         if upstreams.is_empty() {
             return Vec::new();
         }
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % upstreams.len();
-        let in_turn = upstreams[first..].iter().chain(&upstreams[..first]);
-        let addresses =
-            in_turn.flat_map(|upstream| [Some(&upstream.address), upstream.alternative.as_ref()]);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let first = if schedule.is_empty() { 0 } else { schedule[turn % schedule.len()] };
+        let mut learned = self.learned();
         let now = Instant::now();
-        let mut ejected = self.ejected.lock().unwrap_or_else(PoisonError::into_inner);
-        ejected.retain(|_, until| *until > now);
-        let (last, mut order): (Vec<HostPort>, Vec<HostPort>) =
+        learned.ejected.retain(|_, until| *until > now);
+        let Learned { ejected, open, .. } = &*learned;
+        let open_now = |upstream: &Upstream| open.get(&upstream.address).copied().unwrap_or(0);
+        let order = balance::order(self.balance, upstreams, first, open_now, client);
+        let addresses = order.into_iter().flat_map(|index| {
+            let Upstream { address, alternative, .. } = &upstreams[index];
+            [Some(address), alternative.as_ref()]
+        });
+        let (last, mut first): (Vec<HostPort>, Vec<HostPort>) =
             addresses.flatten().cloned().partition(|address| ejected.contains_key(address));
-        order.extend(last);
-        order
+        first.extend(last);
+        first
     }
 
     /// Notes that `address` failed. Returns whether it was not ejected before.
     pub(super) fn eject(&self, address: &HostPort, period: Duration) -> bool {
-        let mut ejected = self.ejected.lock().unwrap_or_else(PoisonError::into_inner);
-        ejected.insert(address.clone(), Instant::now() + period).is_none()
+        self.learned().ejected.insert(address.clone(), Instant::now() + period).is_none()
     }
 
-    /// Notes that `address` answered.
-    pub(super) fn readmit(&self, address: &HostPort) {
-        self.ejected.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
+    /// Notes that `address` answered, with a connection that is open from now on.
+    pub(super) fn opened(&self, address: &HostPort) {
+        let mut learned = self.learned();
+        learned.ejected.remove(address);
+        *learned.open.entry(address.clone()).or_default() += 1;
     }
 
-    /// Since when nothing could be reached, as the log knows it.
-    pub(super) fn outage(&self) -> std::sync::MutexGuard<'_, Outage> {
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that a connection to `address` has ended.
+    pub(super) fn closed(&self, address: &HostPort) {
+        let mut learned = self.learned();
+        if let Some(open) = learned.open.get_mut(address) {
+            *open -= 1;
+            if *open == 0 {
+                learned.open.remove(address);
+            }
+        }
+    }
+
+    /// Notes that nothing could be reached: how long already, if that is to be said.
+    pub(super) fn outage_lasts(&self, now: Instant) -> Option<Duration> {
+        self.learned().outage.failed(now)
+    }
+
+    /// Notes that something was reached: how long nothing was, if that is news.
+    pub(super) fn outage_ends(&self, now: Instant) -> Option<Duration> {
+        self.learned().outage.ended(now)
     }
 }
 
@@ -209,17 +268,21 @@ mod tests {
     use super::*;
 
     fn upstream(address: &str) -> Upstream {
-        Upstream { address: address.parse().unwrap(), alternative: None }
+        Upstream::new(address.parse().unwrap())
     }
 
     fn pool(addresses: &[&str]) -> Pool {
-        let pool = Pool::new("test".to_owned());
+        let pool = Pool::new("test".to_owned(), Balance::RoundRobin);
         pool.publish(addresses.iter().map(|address| upstream(address)).collect());
         pool
     }
 
+    fn candidates(pool: &Pool) -> Vec<HostPort> {
+        pool.candidates(&pool.snapshot(), [192, 0, 2, 1].into())
+    }
+
     fn first_of(pool: &Pool) -> String {
-        pool.candidates(&pool.snapshot())[0].to_string()
+        candidates(pool)[0].to_string()
     }
 
     #[test]
@@ -230,11 +293,11 @@ mod tests {
         assert!(pool.eject(&"a:1".parse().unwrap(), Duration::from_secs(60)));
         assert!(!pool.eject(&"a:1".parse().unwrap(), Duration::from_secs(60)));
         for _ in 0..6 {
-            let order = pool.candidates(&pool.snapshot());
+            let order = candidates(&pool);
             assert_eq!(order.len(), 3);
             assert_eq!(order[2].to_string(), "a:1");
         }
-        pool.readmit(&"a:1".parse().unwrap());
+        pool.opened(&"a:1".parse().unwrap());
         assert!((0..3).any(|_| first_of(&pool) == "a:1"));
     }
 
@@ -251,18 +314,29 @@ mod tests {
     }
 
     #[test]
+    fn the_least_loaded_upstream_is_tried_first() {
+        let pool = Pool::new("test".to_owned(), Balance::LeastConn);
+        pool.publish(vec![upstream("a:1"), upstream("b:1")]);
+        let a: HostPort = "a:1".parse().unwrap();
+        pool.opened(&a);
+        assert!((0..4).all(|_| first_of(&pool) == "b:1"));
+        pool.closed(&a);
+        assert!((0..4).any(|_| first_of(&pool) == "a:1"));
+    }
+
+    #[test]
     fn an_alternative_is_tried_right_after_its_address() {
-        let pool = Pool::new("test".to_owned());
+        let pool = Pool::new("test".to_owned(), Balance::RoundRobin);
         let alternative = Some("db:1".parse().unwrap());
         pool.publish(vec![Upstream { alternative, ..upstream("10.0.0.1:1") }, upstream("b:1")]);
-        let order = pool.candidates(&pool.snapshot());
+        let order = candidates(&pool);
         let order: Vec<String> = order.iter().map(ToString::to_string).collect();
         assert_eq!(order, ["10.0.0.1:1", "db:1", "b:1"]);
     }
 
     #[test]
     fn publishing_the_same_set_again_is_no_news() {
-        let pool = Pool::new("test".to_owned());
+        let pool = Pool::new("test".to_owned(), Balance::RoundRobin);
         let set = || vec![upstream("a:1"), upstream("b:1"), upstream("a:1")];
         let change = pool.publish(set()).unwrap();
         assert_eq!(change.to_string(), "2 instances (+a:1 +b:1)");
@@ -273,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_first_empty_answer_is_news_too() {
-        let pool = Pool::new("test".to_owned());
+        let pool = Pool::new("test".to_owned(), Balance::RoundRobin);
         assert_eq!(pool.publish(vec![]).unwrap().to_string(), "0 instances");
     }
 

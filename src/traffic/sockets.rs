@@ -23,6 +23,10 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
+/// How long a write may be stuck before its thread looks whether the connection is
+/// still wanted: a thread that writes cannot be woken without sending a FIN.
+pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Where to listen, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listen {
@@ -92,9 +96,8 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // Connections of an earlier life in TIME_WAIT must not block a restart.
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit both, which saves two calls for each of them.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    // Accepted sockets inherit these, which saves the calls for each of them.
+    prepare(SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -102,9 +105,13 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Options of a dialled connection; an accepted one has them from its listener.
 pub(super) fn prepare_dialled(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+    prepare(SockRef::from(stream))
+}
+
+fn prepare(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    socket.set_write_timeout(Some(WRITE_PATIENCE))
 }
 
 /// Makes the coming close of `stream` a reset instead of an orderly end.
@@ -181,6 +188,17 @@ mod tests {
         if bound.address.is_ipv6() {
             crate::connect::tcp((Ipv6Addr::LOCALHOST, port).into(), timeout).unwrap();
         }
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_the_options_of_their_listener() {
+        let bound = bind(Listen::At("127.0.0.1:0".parse().unwrap())).unwrap();
+        let _near = crate::connect::tcp(bound.address, Duration::from_secs(5)).unwrap();
+        let accepted = bound.listener.accept().unwrap().0;
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(accepted.write_timeout().unwrap(), Some(WRITE_PATIENCE));
     }
 
     #[test]

@@ -1,0 +1,140 @@
+//! How many connections the limits of this process allow.
+
+use std::{fs, path::Path};
+
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+
+/// Descriptors for everything but connections: 128 for the pipes lent to busy
+/// streams, the rest for standard streams, listeners, etcd, Docker, name lookups.
+const RESERVED_FILES: u64 = 192;
+/// A client and an upstream.
+const FILES_PER_CONNECTION: u64 = 2;
+
+/// Threads for everything but connections.
+const RESERVED_THREADS: u64 = 24;
+/// Copy up and copy down.
+const THREADS_PER_CONNECTION: u64 = 2;
+
+/// Mappings for everything but connections: the program, its heap, its threads.
+const RESERVED_MAPS: u64 = 256;
+/// A stack, an alternate signal stack and a guard for each, of two threads. Beyond
+/// the limit std aborts the whole process inside the new thread
+/// (<https://github.com/rust-lang/rust/issues/78497>), so this one must hold.
+const MAPS_PER_CONNECTION: u64 = 8;
+
+/// One limit, and the connections it allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// What is limited, and by how much, for a log line.
+    pub(crate) what: String,
+    pub(crate) connections: u64,
+}
+
+/// The limit that allows the fewest connections, after the one on open files has
+/// been raised as far as `wanted` connections need and the system lets us.
+pub(crate) fn tightest(wanted: usize) -> Limit {
+    raise_files(wanted as u64 * FILES_PER_CONNECTION + RESERVED_FILES);
+    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    // Root is not held to RLIMIT_NPROC (getrlimit(2)).
+    let processes = if geteuid().is_root() { None } else { getrlimit(Resource::Nproc).current };
+    let limits = [
+        (getrlimit(Resource::Nofile).current, "open files", RESERVED_FILES, FILES_PER_CONNECTION),
+        (processes, "processes of this user", RESERVED_THREADS, THREADS_PER_CONNECTION),
+        (pids_max(), "processes of the control group", RESERVED_THREADS, THREADS_PER_CONNECTION),
+        (
+            number("/proc/sys/kernel/pid_max"),
+            "kernel.pid_max",
+            RESERVED_THREADS,
+            THREADS_PER_CONNECTION,
+        ),
+        (
+            number("/proc/sys/kernel/threads-max"),
+            "kernel.threads-max",
+            RESERVED_THREADS,
+            THREADS_PER_CONNECTION,
+        ),
+        (
+            number("/proc/sys/vm/max_map_count"),
+            "vm.max_map_count",
+            RESERVED_MAPS,
+            MAPS_PER_CONNECTION,
+        ),
+    ];
+    let allowed = limits.into_iter().filter_map(|(limit, what, reserved, each)| {
+        let limit = limit?;
+        let connections = limit.saturating_sub(reserved) / each;
+        Some(Limit { what: format!("{limit} {what}"), connections })
+    });
+    let unlimited = Limit { what: "nothing".to_owned(), connections: u64::MAX };
+    allowed.min_by_key(|limit| limit.connections).unwrap_or(unlimited)
+}
+
+/// Raises the soft limit on open files towards `needed`. The low default (1024)
+/// is for programs that use select(2); whoever may say more has said it in the
+/// hard limit.
+fn raise_files(needed: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let Some(soft) = current.filter(|soft| *soft < needed) else { return };
+    let raised = maximum.map_or(needed, |hard| hard.min(needed));
+    if raised > soft {
+        // What is refused shows in the limit that is read next.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
+    }
+}
+
+/// The lowest `pids.max` of this process's control group and those above it.
+///
+/// Source: cgroups(7); in version 1 the controller has a hierarchy of its own.
+fn pids_max() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let roots = groups.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        match controllers {
+            "" => Some(("/sys/fs/cgroup", path)),
+            _ if controllers.split(',').any(|name| name == "pids") => {
+                Some(("/sys/fs/cgroup/pids", path))
+            }
+            _ => None,
+        }
+    });
+    roots.filter_map(|(root, path)| lowest_pids_max(Path::new(root), path)).min()
+}
+
+fn lowest_pids_max(root: &Path, path: &str) -> Option<u64> {
+    // In a container the path may name a directory outside of what is mounted;
+    // then the mounted root is the container's own group.
+    let relative = path.trim_start_matches('/');
+    let group = root.join(relative);
+    let group = if group.is_dir() { group } else { root.to_owned() };
+    let above = group.ancestors().take_while(|directory| directory.starts_with(root));
+    above
+        .filter_map(|directory| fs::read_to_string(directory.join("pids.max")).ok())
+        .filter_map(|text| text.trim().parse().ok()) // "max" is no number, and no limit.
+        .min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_limit_is_known_and_allows_some_connections() {
+        let limit = tightest(1);
+        assert!(limit.connections > 0 && limit.connections < u64::MAX, "{limit:?}");
+    }
+
+    #[test]
+    fn the_lowest_pids_max_on_the_way_up_counts() {
+        let root = std::env::temp_dir().join(format!("ambassador-cgroup-{}", std::process::id()));
+        let group = root.join("a/b");
+        fs::create_dir_all(&group).unwrap();
+        fs::write(root.join("a/pids.max"), "100\n").unwrap();
+        fs::write(group.join("pids.max"), "max\n").unwrap();
+        assert_eq!(lowest_pids_max(&root, "/a/b"), Some(100));
+        fs::write(group.join("pids.max"), "7\n").unwrap();
+        assert_eq!(lowest_pids_max(&root, "/a/b"), Some(7));
+        assert_eq!(lowest_pids_max(&root, "/../elsewhere"), None);
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

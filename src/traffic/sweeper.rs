@@ -1,0 +1,145 @@
+//! Cuts connections that must not go on: idle for too long, or to an instance that
+//! left the registry.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use log::info;
+
+use super::{Connections, copy::Link, pool::Pool};
+use crate::{address::HostPort, connect, stop::Stop};
+
+/// How often connections are looked through.
+const TICK: Duration = Duration::from_millis(250);
+
+/// An instance that left and still takes connections is tried again after this.
+const PROBE_AGAIN: Duration = Duration::from_secs(5);
+
+/// What becomes of open connections to an instance that left the registry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum OnRemove {
+    Keep,
+    /// Cut if a fresh dial fails: an instance that stops in order is left alone, and
+    /// one whose host is dead does not hold its clients until TCP gives up.
+    #[default]
+    Probe,
+    Close,
+}
+
+/// Looks through the connections of a process, again and again.
+#[derive(Debug)]
+pub(crate) struct Sweeper {
+    connections: Arc<Connections>,
+    on_remove: OnRemove,
+    idle_timeout: Option<Duration>,
+    connect_timeout: Duration,
+    /// Bytes moved by a connection when it was last seen to move any, and when.
+    moved: HashMap<u64, (u64, Instant)>,
+    /// Instances that left and answered their probe, and when to try again.
+    probed: HashMap<HostPort, Instant>,
+}
+
+impl Sweeper {
+    pub(crate) fn new(
+        connections: Arc<Connections>,
+        on_remove: OnRemove,
+        idle_timeout: Option<Duration>,
+        connect_timeout: Duration,
+    ) -> Self {
+        let (moved, probed) = (HashMap::new(), HashMap::new());
+        Sweeper { connections, on_remove, idle_timeout, connect_timeout, moved, probed }
+    }
+
+    /// Whether there is anything to look for.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.on_remove != OnRemove::Keep || self.idle_timeout.is_some()
+    }
+
+    pub(crate) fn run(mut self, stop: &Stop) {
+        while !stop.wait(TICK) {
+            let open = self.connections.all();
+            if let Some(timeout) = self.idle_timeout {
+                self.cut_idle(&open, timeout);
+            }
+            if self.on_remove != OnRemove::Keep {
+                self.cut_removed(&open);
+            }
+        }
+    }
+
+    fn cut_idle(&mut self, open: &[(u64, Arc<Link>)], timeout: Duration) {
+        let now = Instant::now();
+        let mut moved = HashMap::with_capacity(open.len());
+        for (id, link) in open {
+            // While it is dialled, --wait bounds it.
+            if link.upstream.get().is_none() {
+                continue;
+            }
+            let bytes = link.bytes();
+            let since = match self.moved.get(id) {
+                Some((before, since)) if *before == bytes => *since,
+                _ => now,
+            };
+            moved.insert(*id, (bytes, since));
+            if now.duration_since(since) >= timeout {
+                link.cut();
+            }
+        }
+        self.moved = moved;
+    }
+
+    fn cut_removed(&mut self, open: &[(u64, Arc<Link>)]) {
+        let mut left: HashMap<&HostPort, (&Pool, Vec<&Link>)> = HashMap::new();
+        for (_, link) in open {
+            if let Some(target) = link.removed_target() {
+                left.entry(target).or_insert((&link.pool, Vec::new())).1.push(link);
+            }
+        }
+        self.probed.retain(|target, _| left.contains_key(target));
+        for (target, (pool, links)) in left {
+            let reason = match self.on_remove {
+                OnRemove::Keep => continue,
+                OnRemove::Close => "it left the registry".to_owned(),
+                OnRemove::Probe => match self.probe(target) {
+                    None => continue,
+                    Some(problem) => {
+                        format!("it left the registry and cannot be reached: {problem}")
+                    }
+                },
+            };
+            let (name, count) = (pool.name(), links.len());
+            info!("{name}: {count} open connections to {target} are cut: {reason}");
+            links.into_iter().for_each(Link::cut);
+        }
+    }
+
+    /// Why `target` cannot be reached, if it is time to try and it cannot.
+    fn probe(&mut self, target: &HostPort) -> Option<String> {
+        let now = Instant::now();
+        if self.probed.get(target).is_some_and(|again| *again > now) {
+            return None;
+        }
+        let mut problem = None;
+        match connect::resolve(target) {
+            Err(error) => problem = Some(error.to_string()),
+            Ok(addresses) => {
+                for address in addresses {
+                    match connect::tcp(address, self.connect_timeout) {
+                        Err(error) => problem = Some(error.to_string()),
+                        Ok(_) => {
+                            problem = None;
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        if problem.is_none() {
+            self.probed.insert(target.clone(), Instant::now() + PROBE_AGAIN);
+        }
+        problem
+    }
+}

@@ -69,6 +69,11 @@ pub(super) fn dial(
             }
         }
         let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        // What failed may have left the pool meanwhile: no word of it then.
+        if pool.snapshot().generation != snapshot.generation && !left.is_zero() {
+            continue;
+        }
         if let Some(lasted) = pool.outage_lasts(now) {
             let problem = round.problem.unwrap_or_else(|| "no instance is known".to_owned());
             let (name, lasting) = (pool.name(), report::lasting(lasted));
@@ -77,7 +82,6 @@ pub(super) fn dial(
                 "{name}: nothing can be reached{lasting}: {problem}; clients are held for {wait}"
             );
         }
-        let left = deadline.saturating_duration_since(now);
         if left.is_zero() {
             debug!("{}: a client waited in vain", pool.name());
             return None;

@@ -132,6 +132,10 @@ struct TypedRegister {
     /// Print what would be registered and why, write nothing, and exit.
     #[arg(long)]
     explain: bool,
+    /// Taken as every role takes it; a registrar has no connections to wait for.
+    #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = values::up_to_an_hour)]
+    #[expect(dead_code, reason = "only checked")]
+    drain: Duration,
     #[command(flatten)]
     etcd: TypedEtcd,
 }

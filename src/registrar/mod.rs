@@ -41,6 +41,10 @@ const WAITING_REPORTS: usize = 1024;
 /// Docker fills in a port a moment after the start it announces.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// Events that are not followed for so long, while Docker answers, are worth a
+/// warning: a Docker that comes back answers a moment before it is subscribed to.
+const EVENTS_GRACE: Duration = Duration::from_secs(5);
+
 /// How the entry is kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -96,7 +100,7 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         verdict: None,
         etcd_outage: Outage::default(),
         docker_outage: Outage::default(),
-        events_problem: None,
+        events_outage: None,
     };
     Threads { registrar, docker, checker }
 }
@@ -149,6 +153,14 @@ pub(crate) fn explain(config: &Config) -> Result<String, Failure> {
     ))
 }
 
+/// Docker answers, but its events cannot be followed.
+#[derive(Debug)]
+struct EventsOutage {
+    since: Instant,
+    problem: String,
+    is_said: bool,
+}
+
 /// The thread that decides and writes.
 #[derive(Debug)]
 pub(crate) struct Registrar {
@@ -168,7 +180,7 @@ pub(crate) struct Registrar {
     verdict: Option<Verdict>,
     etcd_outage: Outage,
     docker_outage: Outage,
-    events_problem: Option<String>,
+    events_outage: Option<EventsOutage>,
 }
 
 impl Registrar {
@@ -221,13 +233,15 @@ impl Registrar {
         match report {
             Report::Killed { container, signal } => Ok(Some(Input::Killed { container, signal })),
             Report::Subscribed => {
-                if self.events_problem.take().is_some() {
-                    debug!("Docker's events are followed again");
+                if self.events_outage.take().is_some_and(|outage| outage.is_said) {
+                    info!("Docker's events are followed again");
                 }
                 Ok(None)
             }
             Report::Unsubscribed(problem) => {
-                self.events_problem = Some(problem);
+                let since = self.events_outage.as_ref().map_or_else(Instant::now, |o| o.since);
+                let is_said = self.events_outage.as_ref().is_some_and(|o| o.is_said);
+                self.events_outage = Some(EventsOutage { since, problem, is_said });
                 Ok(None)
             }
             Report::Looked(Err(problem)) => {
@@ -241,11 +255,13 @@ impl Registrar {
                 if let Some(lasted) = self.docker_outage.ended(Instant::now()) {
                     info!("Docker answers again after {}", report::duration(lasted));
                 }
-                if let Some(problem) = &mut self.events_problem
-                    && !problem.is_empty()
+                if let Some(outage) = &mut self.events_outage
+                    && !outage.is_said
+                    && outage.since.elapsed() > EVENTS_GRACE
                 {
+                    outage.is_said = true;
+                    let problem = &outage.problem;
                     warn!("Docker's events cannot be followed, it is asked instead: {problem}");
-                    problem.clear(); // Said.
                 }
                 let Source::Container { name, port, host_ip } = &self.target.source else {
                     return Ok(None);

@@ -77,10 +77,12 @@ pub(super) fn dial(
         if let Some(lasted) = pool.outage_lasts(now) {
             let problem = round.problem.unwrap_or_else(|| "no instance is known".to_owned());
             let (name, lasting) = (pool.name(), report::lasting(lasted));
-            let wait = report::duration(settings.wait);
-            warn!(
-                "{name}: nothing can be reached{lasting}: {problem}; clients are held for {wait}"
-            );
+            let fate = if settings.wait.is_zero() {
+                "reset".to_owned()
+            } else {
+                format!("held for {}", report::duration(settings.wait))
+            };
+            warn!("{name}: nothing can be reached{lasting}: {problem}; clients are {fate}");
         }
         if left.is_zero() {
             debug!("{}: a client waited in vain", pool.name());

@@ -134,7 +134,6 @@ struct TypedRegister {
     explain: bool,
     /// Taken as every role takes it; a registrar has no connections to wait for.
     #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = values::up_to_an_hour)]
-    #[expect(dead_code, reason = "only checked")]
     drain: Duration,
     #[command(flatten)]
     etcd: TypedEtcd,

@@ -95,9 +95,10 @@ impl FromStr for HostPort {
     }
 }
 
-/// A port from 1 to 65535, in digits only (`str::parse` alone takes `+80`).
+/// A port from 1 to 65535, in digits only and as it is printed (`str::parse` alone
+/// takes `+80` and `080`).
 pub(crate) fn port_number(text: &str) -> Result<NonZeroU16, Invalid> {
-    if !text.bytes().all(|b| b.is_ascii_digit()) {
+    if text.starts_with('0') || !text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(NOT_A_PORT);
     }
     text.parse().map_err(|_| NOT_A_PORT)
@@ -144,6 +145,7 @@ mod tests {
             "a:0",
             "a:65536",
             "a:+80",
+            "a:080",
             "a: 80",
             "a b:80",
             "fd00::1:80",

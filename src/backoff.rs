@@ -22,6 +22,11 @@ impl Backoff {
         Backoff { min, max, ceiling: min }
     }
 
+    /// Between attempts to reach etcd or Docker: 100 ms, doubling to 2 s.
+    pub(crate) fn for_requests() -> Self {
+        Backoff::new(Duration::from_millis(100), Duration::from_secs(2))
+    }
+
     /// The pause to take after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
         let ceiling = self.ceiling;
@@ -48,6 +53,8 @@ mod tests {
             let pause = backoff.next();
             assert!(pause >= FLOOR && pause <= ceiling, "round {round}: {pause:?}");
         }
+        let longest = (0..100).map(|_| backoff.next()).max();
+        assert!(longest.is_some_and(|pause| pause > max / 2), "{longest:?}");
         backoff.reset();
         assert!(backoff.next() <= min);
     }

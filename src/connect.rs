@@ -11,18 +11,46 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::address::{Host, HostPort};
 
 /// Longest path of a Unix socket: `sun_path` has 108 bytes, the last one NUL (unix(7)).
 pub(crate) const MAX_UNIX_PATH_BYTES: usize = 107;
 
-/// Connects to `address` within `timeout`.
+/// A dead host is noticed after 30 s of silence and 3 probes 10 s apart.
+pub(crate) const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
+
+/// Connects to `address` within `timeout`, with keepalive on.
 pub(crate) fn tcp(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     connect(&socket, &address.into(), timeout)?;
+    // A port of this host that nobody listens on, but that lies in the range of
+    // local ports, may be given to this very socket, which then connects to itself
+    // (TCP's simultaneous open). Nobody was reached.
+    let own = socket.local_addr()?.as_socket();
+    if own.is_some_and(|own| (own.ip(), own.port()) == (address.ip(), address.port())) {
+        socket.set_linger(Some(Duration::ZERO))?;
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
     Ok(socket.into())
+}
+
+/// Connects to the first address behind `target` that takes it, within `timeout`
+/// for each.
+pub(crate) fn to(target: &HostPort, timeout: Duration) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in resolve(target)? {
+        match tcp(address, timeout) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
 }
 
 /// Connects to the Unix socket at `path` within `timeout`: a stopped daemon
@@ -100,6 +128,20 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = tcp(listener.local_addr().unwrap(), Duration::from_secs(5)).unwrap();
         assert_eq!(stream.write_timeout().unwrap(), None);
+    }
+
+    #[test]
+    fn a_socket_that_connects_to_itself_has_reached_nobody() {
+        // An even port in the range of local ports: connect(2) tries these one after
+        // the other, and in time gives out this one.
+        let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        let first: u16 = range.split_whitespace().next().unwrap().parse().unwrap();
+        let mut ports = (first..).filter(|port| port % 2 == 0);
+        let free = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+        let address = free.unwrap().local_addr().unwrap();
+        for _ in 0..70_000 {
+            assert!(tcp(address, Duration::from_secs(5)).is_err(), "connected to itself");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     etcd::{self, Entry, Store},
     outage::Outage,
     report,
-    service::{Instance, Prefix, ServiceName},
+    service::{self, Instance, Prefix, ServiceName},
     stop::Stop,
     traffic::{Pool, Upstream},
 };
@@ -28,9 +28,6 @@ const POLL_PATIENCE: Duration = Duration::from_secs(55);
 /// Two listings are at least this far apart, so that a burst of events costs a
 /// few listings; the first event of a burst is acted on at once.
 const LISTING_GAP: Duration = Duration::from_millis(20);
-
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Keeps `pool` equal to what is registered for one service.
 #[derive(Debug)]
@@ -57,8 +54,8 @@ impl<'a> Poller<'a> {
     /// Follows until asked to stop. While etcd cannot be reached the pool keeps
     /// what it has; only a successful listing replaces it.
     pub(crate) fn run(mut self, stop: &Stop) {
-        let mut listing_backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
-        let mut poll_backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+        let mut listing_backoff = Backoff::for_requests();
+        let mut poll_backoff = Backoff::for_requests();
         loop {
             let listed = Instant::now();
             let pause = match self.store.list(&self.directory) {
@@ -118,8 +115,7 @@ impl<'a> Poller<'a> {
         let mut unusable = HashMap::new();
         let mut upstreams = Vec::new();
         for entry in entries {
-            // The mark of registrator's UDP ports.
-            if entry.name().ends_with(":udp") {
+            if service::is_udp(entry.name()) {
                 continue;
             }
             match read(entry) {

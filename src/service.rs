@@ -72,11 +72,19 @@ impl FromStr for ServiceName {
     }
 }
 
+/// Whether an instance of this name is a UDP port: registrator marks them so.
+pub(crate) fn is_udp(instance: &str) -> bool {
+    instance.ends_with(":udp")
+}
+
 impl FromStr for InstanceName {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         check_name(text, ":")?;
+        if is_udp(text) {
+            return Err(Invalid("a name that ends in :udp stands for a UDP port".to_owned()));
+        }
         Ok(InstanceName(text.to_owned()))
     }
 }

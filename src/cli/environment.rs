@@ -129,6 +129,16 @@ impl Environment {
         self.get("NOTIFY_SOCKET").map(str::to_owned)
     }
 
+    /// The name under which Docker keeps a link's target in /etc/hosts. `MY_DB` may be
+    /// `my-db`: `MY_DB_NAME=/container/my-db` says so.
+    fn link_name(&self, alias: &str) -> String {
+        let path = self.get(&format!("{alias}_NAME")).unwrap_or_default();
+        match path.rsplit_once('/') {
+            Some((_, name)) if matches!(name.parse(), Ok(Host::Name(_))) => name.to_owned(),
+            _ => alias.to_ascii_lowercase(),
+        }
+    }
+
     /// The ports of all link variables `<ALIAS>_PORT_<N>_TCP=tcp://HOST:PORT`.
     ///
     /// Source: Docker documentation, "Legacy container links", environment variables.
@@ -138,10 +148,8 @@ impl Environment {
             let Some((alias, port)) = split_link_variable(name) else { continue };
             let Some(address) = value.strip_prefix("tcp://") else { continue };
             let address = values::upstream(address).map_err(|e| Refusal::value(name, value, e))?;
-            // Docker writes `my-db` as `MY_DB`, so that only a plain name can be
-            // turned back; another one is looked up in vain, and that costs nothing.
-            let host = Host::Name(alias.to_ascii_lowercase());
-            let alternative = Some(HostPort { host, port: address.port });
+            let host = Host::Name(self.link_name(alias));
+            let alternative = Some(HostPort { host, port });
             ports.entry(port).or_default().push(Upstream { alternative, ..Upstream::new(address) });
         }
         Ok(ports.into_iter().map(|(port, upstreams)| LinkedPort { port, upstreams }).collect())

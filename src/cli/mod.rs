@@ -45,6 +45,7 @@ const ROLES_BY_NAME: [(&str, &str); 3] =
     version,
     disable_help_subcommand = true,
     args_override_self = true,
+    propagate_version = true,
     max_term_width = 100,
     after_help = "Every option of a command can also be given as the environment variable\n\
                   AMBASSADOR_<OPTION> (upper case, '-' as '_'); the option wins. Called as simple-amb,\n\
@@ -388,7 +389,12 @@ impl TypedRegister {
                 let port = values::port(port).map_err(|e| Refusal::value("PORT", port, e))?;
                 let ambient = environment.host_ip()?;
                 let host_ip = HostIp { chosen: self.host_ip, ambient };
-                (Source::Container { name: name.clone(), port, host_ip }, service, attributes, name)
+                let docker = match self.docker {
+                    Some(address) => address,
+                    None => environment.docker()?.unwrap_or_default(),
+                };
+                let source = Source::Container { name: name.clone(), port, host_ip, docker };
+                (source, service, attributes, name)
             }
         };
         let service: ServiceName =
@@ -402,36 +408,31 @@ impl TypedRegister {
         };
         let registry = self.etcd.resolve(environment)?;
         let key = registry.prefix.instance(&service, &instance);
-        let docker = match self.docker {
-            Some(address) => address,
-            None => environment.docker()?.unwrap_or_default(),
-        };
         let config = registrar::Config {
             target: Target { key, attributes, source },
             ttl: self.ttl,
             has_check: self.check.is_some(),
-            docker,
         };
         let notify_socket = environment.notify_socket();
         Ok(Register { config, registry, explain: self.explain, notify_socket })
     }
 }
 
-/// `--address` as it is registered: at `--host-ip`, if that is given, and never at
-/// an address no other host can reach unless the operator says so.
+/// `--address` as it is registered: as given, but a loopback address at what
+/// `--host-ip` says, because no other host can reach it unless the operator says so.
 fn reachable(address: HostPort, host_ip: Option<IpAddr>) -> Result<HostPort, Refusal> {
     use crate::address::Host;
-    if let Some(ip) = host_ip {
-        return Ok(HostPort { host: Host::Ip(ip), port: address.port });
+    if !address.host.is_loopback() {
+        return Ok(address);
     }
-    let HostPort { host, .. } = &address;
-    if host.is_loopback() {
-        return Err(Refusal::usage(&format!(
-            "--address {address}: no other host can reach {host}; to register it all the same, \
-             say --host-ip 127.0.0.1"
-        )));
+    match host_ip {
+        Some(ip) => Ok(HostPort { host: Host::Ip(ip), port: address.port }),
+        None => Err(Refusal::usage(&format!(
+            "--address {address}: no other host can reach {}; to register it all the same, say \
+             --host-ip 127.0.0.1",
+            address.host
+        ))),
     }
-    Ok(address)
 }
 
 fn parse_attributes(words: &[String]) -> Result<Vec<Attribute>, Refusal> {
@@ -462,6 +463,16 @@ impl TypedProxy {
                 service: service.parse().map_err(|e| Refusal::value("SERVICE", service, e))?,
                 listen: listen.parse().map_err(|e| Refusal::value("LISTEN", listen, e))?,
             });
+        }
+        // Port 0 may be asked for several times, and gives another one each time.
+        let is_fixed = |listen: Listen| match listen {
+            Listen::Any(port) => port != 0,
+            Listen::At(address) => address.port() != 0,
+        };
+        for (index, Route { listen, .. }) in routes.iter().enumerate() {
+            if is_fixed(*listen) && routes[..index].iter().any(|other| other.listen == *listen) {
+                return Err(Refusal::usage(&format!("LISTEN: {listen} is given twice")));
+            }
         }
         let registry = self.etcd.resolve(environment)?;
         Ok(Proxy { routes, registry, serving: self.serving.resolve(environment) })

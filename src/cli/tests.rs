@@ -98,6 +98,7 @@ fn link_variables_say_what_to_forward() {
             ("DB_PORT_6379_TCP", "tcp://172.17.0.2:6379"),
             ("DB_PORT_6379_TCP_ADDR", "172.17.0.2"),
             ("B_PORT_6379_TCP", "tcp://172.17.0.3:7000"),
+            ("B_NAME", "/amb/my-b"),
             ("DB_PORT_53_UDP", "udp://172.17.0.2:53"),
             ("_PORT_1_TCP", "tcp://172.17.0.2:1"),
         ],
@@ -110,7 +111,7 @@ fn link_variables_say_what_to_forward() {
         .iter()
         .map(|u| format!("{} {}", u.address, u.alternative.as_ref().unwrap()))
         .collect();
-    assert_eq!(upstreams, ["172.17.0.3:7000 b:7000", "172.17.0.2:6379 db:6379"]);
+    assert_eq!(upstreams, ["172.17.0.3:7000 my-b:6379", "172.17.0.2:6379 db:6379"]);
 }
 
 #[test]
@@ -146,6 +147,7 @@ fn every_mistake_is_one_line_that_names_what_is_wrong_and_what_is_allowed() {
         ("ambassador proxy", ["SERVICE LISTEN", "--help"]),
         ("ambassador proxy a", ["a has no LISTEN", "pairs"]),
         ("ambassador proxy a 1 b", ["b has no LISTEN", "pairs"]),
+        ("ambassador proxy a 1 b 1", ["LISTEN: port 1", "twice"]),
         ("ambassador proxy a/b 1", ["SERVICE: invalid value 'a/b'", "1 to 200 characters"]),
         ("ambassador proxy a 70000", ["LISTEN: invalid value '70000'", "65535"]),
         ("ambassador proxy a abc", ["LISTEN: invalid value 'abc'", "expected PORT"]),

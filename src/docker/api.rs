@@ -69,6 +69,9 @@ pub(crate) struct Binding {
 /// SIGTERM's number: what `docker stop` sends unless the image says otherwise.
 const SIGTERM: i32 = 15;
 
+/// Longer stop timeouts count as this: a day is for ever.
+const MAX_STOP_TIMEOUT_S: u64 = 24 * 60 * 60;
+
 /// Docker's own default between the stop signal and SIGKILL, in seconds.
 const DEFAULT_STOP_TIMEOUT_S: u64 = 10;
 
@@ -99,7 +102,7 @@ impl Container {
     pub(crate) fn stop_timeout_s(&self) -> u64 {
         // -1 waits for ever.
         let seconds = self.config.stop_timeout.and_then(|seconds| seconds.try_into().ok());
-        seconds.unwrap_or(DEFAULT_STOP_TIMEOUT_S)
+        seconds.unwrap_or(DEFAULT_STOP_TIMEOUT_S).min(MAX_STOP_TIMEOUT_S)
     }
 }
 
@@ -161,14 +164,14 @@ fn signal_number(text: &str) -> Option<i32> {
         return if above.is_empty() {
             Some(SIGRTMIN)
         } else {
-            Some(SIGRTMIN + above.parse::<i32>().ok()?)
+            Some(SIGRTMIN + i32::from(above.parse::<i8>().ok()?))
         };
     }
     if let Some(below) = name.strip_prefix("RTMAX") {
         return if below.is_empty() {
             Some(SIGRTMAX)
         } else {
-            Some(SIGRTMAX + below.parse::<i32>().ok()?)
+            Some(SIGRTMAX + i32::from(below.parse::<i8>().ok()?))
         };
     }
     let position = NAMES.iter().position(|known| *known == name)?;
@@ -212,7 +215,7 @@ mod tests {
         ] {
             assert_eq!(signal_number(text), Some(number), "{text}");
         }
-        for text in ["", "SIG", "NOPE", "RTMIN+x"] {
+        for text in ["", "SIG", "NOPE", "RTMIN+x", "RTMIN+2147483647"] {
             assert_eq!(signal_number(text), None, "{text}");
         }
     }

@@ -64,8 +64,10 @@ pub(super) struct Head {
 enum Framing {
     /// So many bytes are still to come.
     Length(u64),
-    /// A line with the size of the next chunk comes next.
-    ChunkSize,
+    /// A line with the size of the first chunk comes next.
+    FirstChunk,
+    /// The end of a chunk and a line with the size of the next come next.
+    NextChunk,
     /// So many bytes of a chunk are still to come, and then a line's end.
     Chunk(u64),
     UntilClose,
@@ -119,7 +121,7 @@ impl<R: Read> Reader<R> {
         let framing = if matches!(status, 100..200 | 204 | 304) {
             Framing::Ended
         } else if fields.chunked {
-            Framing::ChunkSize
+            Framing::FirstChunk
         } else if let Some(length) = fields.length {
             if length == 0 { Framing::Ended } else { Framing::Length(length) }
         } else {
@@ -208,13 +210,15 @@ pub(super) struct Body<'a, R> {
 impl<R: Read> Body<'_, R> {
     /// The next bytes, as soon as there are any; `None` at the end.
     pub(super) fn piece(&mut self) -> Result<Option<&[u8]>, Error> {
-        if self.framing == Framing::ChunkSize {
-            self.framing = self.reader.next_chunk()?;
+        match self.framing {
+            Framing::FirstChunk => self.framing = self.reader.chunk(true)?,
+            Framing::NextChunk => self.framing = self.reader.chunk(false)?,
+            _ => {}
         }
         let most = match self.framing {
             Framing::Ended => return Ok(None),
             Framing::Length(left) | Framing::Chunk(left) => left,
-            Framing::UntilClose | Framing::ChunkSize => u64::MAX,
+            Framing::UntilClose | Framing::FirstChunk | Framing::NextChunk => u64::MAX,
         };
         if self.reader.start == self.reader.end && self.reader.fill()? == 0 {
             return match self.framing {
@@ -233,7 +237,7 @@ impl<R: Read> Body<'_, R> {
             Framing::Length(_) => Framing::Length(left),
             // The line's end after a chunk is read with the next size: it may be
             // late, and the chunk's bytes must not wait for it.
-            Framing::Chunk(_) if left == 0 => Framing::ChunkSize,
+            Framing::Chunk(_) if left == 0 => Framing::NextChunk,
             Framing::Chunk(_) => Framing::Chunk(left),
             other => other,
         };
@@ -244,15 +248,13 @@ impl<R: Read> Body<'_, R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads the size of the next chunk, or the trailers behind the last one.
-    fn next_chunk(&mut self) -> Result<Framing, Error> {
+    /// Reads the size of a chunk, and the trailers behind the last one.
+    fn chunk(&mut self, is_first: bool) -> Result<Framing, Error> {
         let mut budget = MAX_HEAD_BYTES;
-        let mut line = self.line(&mut budget)?;
-        if line.is_empty() {
-            // The end of the chunk before. (The first chunk has none before it, so
-            // one empty line too many passes there; nothing depends on it.)
-            line = self.line(&mut budget)?;
+        if !is_first && !self.line(&mut budget)?.is_empty() {
+            return Err(Error::Malformed("a chunk longer than its size"));
         }
+        let line = self.line(&mut budget)?;
         let size = chunk_size(line)?;
         if size > 0 {
             return Ok(Framing::Chunk(size));
@@ -307,7 +309,8 @@ impl Fields {
         let name = &line[..colon];
         let value = line[colon + 1..].trim_ascii();
         if name.eq_ignore_ascii_case(b"content-length") {
-            let length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+            let digits = value.iter().all(u8::is_ascii_digit).then_some(value);
+            let length = digits.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
             // Two lengths that differ are how requests are smuggled.
             if length.is_none() || self.length.is_some_and(|known| Some(known) != length) {
                 return Err(Error::Malformed("a length that is no number"));
@@ -422,6 +425,11 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "a header without a colon"),
             ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "a length that is no number"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "a length"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello", "a length that is no number"),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloA\r\n",
+                "a chunk longer than its size",
+            ),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "an unknown transfer"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "a chunk without"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n\r\n", "a chunk without"),

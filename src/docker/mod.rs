@@ -163,8 +163,8 @@ impl Client {
 
     /// Subscribes to the events of containers.
     pub(crate) fn events(&self) -> Result<Events, Error> {
-        let mut reader = self.connect()?;
-        reader.source_mut().set_deadline();
+        let deadline = Instant::now() + REQUEST_DEADLINE;
+        let mut reader = self.connect(deadline)?;
         let head = self.exchange(&mut reader, api::EVENTS_PATH)?;
         if head.status != 200 {
             let (body, _) = reader.whole_body(head).map_err(|error| self.exchange_error(error))?;
@@ -175,14 +175,15 @@ impl Client {
     }
 
     fn get(&mut self, path: &str) -> Result<(u16, Vec<u8>), Error> {
+        let deadline = Instant::now() + REQUEST_DEADLINE;
         let mut kept = self.kept.take();
         loop {
             let is_kept = kept.is_some();
             let mut reader = match kept.take() {
                 Some(reader) => reader,
-                None => self.connect()?,
+                None => self.connect(deadline)?,
             };
-            reader.source_mut().set_deadline();
+            reader.source_mut().deadline = Some(deadline);
             match self.exchange(&mut reader, path) {
                 // Docker closed it meanwhile: that costs one more try, not an error.
                 Err(Error { problem: Problem::Exchange(error), .. })
@@ -200,10 +201,11 @@ impl Client {
         }
     }
 
-    fn connect(&self) -> Result<Reader<Transport>, Error> {
-        let stream = Stream::connect(&self.address);
+    fn connect(&self, deadline: Instant) -> Result<Reader<Transport>, Error> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let stream = Stream::connect(&self.address, patience);
         let stream = stream.map_err(|error| self.error(Problem::Connect(error)))?;
-        Ok(Reader::new(Transport { stream, deadline: None }))
+        Ok(Reader::new(Transport { stream, deadline: Some(deadline) }))
     }
 
     fn exchange(&self, reader: &mut Reader<Transport>, path: &str) -> Result<Head, Error> {
@@ -282,19 +284,10 @@ enum Stream {
 }
 
 impl Stream {
-    fn connect(address: &Address) -> io::Result<Stream> {
+    fn connect(address: &Address, timeout: Duration) -> io::Result<Stream> {
         match address {
-            Address::Unix(path) => connect::unix(path, REQUEST_DEADLINE).map(Stream::Unix),
-            Address::Tcp(target) => {
-                let mut failure = io::ErrorKind::NotFound.into();
-                for address in connect::resolve(target)? {
-                    match connect::tcp(address, REQUEST_DEADLINE) {
-                        Ok(stream) => return Ok(Stream::Tcp(stream)),
-                        Err(error) => failure = error,
-                    }
-                }
-                Err(failure)
-            }
+            Address::Unix(path) => connect::unix(path, timeout).map(Stream::Unix),
+            Address::Tcp(target) => connect::to(target, timeout).map(Stream::Tcp),
         }
     }
 }
@@ -307,10 +300,6 @@ struct Transport {
 }
 
 impl Transport {
-    fn set_deadline(&mut self) {
-        self.deadline = Some(Instant::now() + REQUEST_DEADLINE);
-    }
-
     /// What is left until the deadline; an error once nothing is.
     fn patience(&self) -> io::Result<Option<Duration>> {
         let Some(deadline) = self.deadline else { return Ok(None) };

@@ -1,13 +1,11 @@
 //! The thread that tries whether what should be registered can be connected to.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::{address::HostPort, connect, stop::Stop};
+use super::core::Probe;
+use crate::{connect, stop::Stop};
 
 /// For one attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -21,13 +19,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Checker {
     /// Between two checks of an address that has passed one.
     pub(super) interval: Duration,
-    pub(super) targets: Receiver<Vec<HostPort>>,
-    pub(super) results: Sender<(HostPort, bool)>,
+    pub(super) targets: Receiver<Vec<Probe>>,
+    pub(super) results: Sender<(Probe, bool)>,
 }
 
 #[derive(Debug)]
 struct Target {
-    address: HostPort,
+    probe: Probe,
     due: Instant,
     pause: Duration,
 }
@@ -40,7 +38,7 @@ impl Checker {
             let due = targets.iter().map(|target| target.due).min();
             let patience = due.map_or(self.interval, |due| due.saturating_duration_since(now));
             match self.targets.recv_timeout(patience) {
-                Ok(addresses) => replace(&mut targets, addresses),
+                Ok(probes) => replace(&mut targets, probes),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -51,11 +49,11 @@ impl Checker {
                 if target.due > Instant::now() {
                     continue;
                 }
-                let is_reachable = can_connect(&target.address).is_ok();
+                let is_reachable = connect::to(&target.probe.address, CONNECT_TIMEOUT).is_ok();
                 let next = if is_reachable { self.interval } else { target.pause * 2 };
                 target.pause = next.min(self.interval);
                 target.due = Instant::now() + target.pause;
-                if self.results.send((target.address.clone(), is_reachable)).is_err() {
+                if self.results.send((target.probe.clone(), is_reachable)).is_err() {
                     return;
                 }
             }
@@ -63,23 +61,12 @@ impl Checker {
     }
 }
 
-/// Keeps the state of addresses that stay; new ones are due at once.
-fn replace(targets: &mut Vec<Target>, addresses: Vec<HostPort>) {
-    targets.retain(|target| addresses.contains(&target.address));
-    for address in addresses {
-        if !targets.iter().any(|target| target.address == address) {
-            targets.push(Target { address, due: Instant::now(), pause: FIRST_PAUSE });
+/// Keeps the state of what stays; what is new is due at once.
+fn replace(targets: &mut Vec<Target>, probes: Vec<Probe>) {
+    targets.retain(|target| probes.contains(&target.probe));
+    for probe in probes {
+        if !targets.iter().any(|target| target.probe == probe) {
+            targets.push(Target { probe, due: Instant::now(), pause: FIRST_PAUSE });
         }
     }
-}
-
-fn can_connect(address: &HostPort) -> io::Result<()> {
-    let mut outcome = Err(io::ErrorKind::NotFound.into());
-    for address in connect::resolve(address)? {
-        outcome = connect::tcp(address, CONNECT_TIMEOUT).map(drop);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome
 }

@@ -29,9 +29,6 @@ const SURVIVAL: Duration = Duration::from_secs(30);
 /// So many checks in a row must fail before an entry is taken out.
 const FAILED_CHECKS: u32 = 2;
 
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(2);
-
 const SIGKILL: i32 = 9;
 
 /// What happened.
@@ -47,7 +44,7 @@ pub(super) enum Input {
         signal: Option<i32>,
     },
     Checked {
-        address: HostPort,
+        probe: Probe,
         is_reachable: bool,
     },
     /// What became of an action on `key`.
@@ -57,6 +54,20 @@ pub(super) enum Input {
     },
     /// Time has passed.
     Tick,
+}
+
+/// What is to be checked: one address, for one run of its container. A container
+/// that starts again on the same port has yet to show that it listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Probe {
+    pub(super) address: HostPort,
+    life: Life,
+}
+
+impl Probe {
+    pub(super) fn of(wanted: &Wanted) -> Self {
+        Probe { address: wanted.address.clone(), life: wanted.life.clone() }
+    }
 }
 
 /// What etcd answered to a put, a refresh or a removal.
@@ -98,6 +109,9 @@ struct Entry {
     status: Status,
     /// When the next action on it is to be taken.
     due: Instant,
+    /// The values of ours that etcd may hold: more than one after writes whose
+    /// outcome is not known.
+    stored: Vec<String>,
     /// When it was written, or tried to be.
     put: Option<Instant>,
     /// When etcd last said that it holds our value.
@@ -129,7 +143,7 @@ pub(super) struct Core {
     entries: BTreeMap<String, Entry>,
     /// Containers that got their stop signal, and until when they are out.
     leaving: HashMap<String, (Life, Instant)>,
-    checks: HashMap<HostPort, Check>,
+    checks: HashMap<Probe, Check>,
     docker_silent_since: Option<Instant>,
 }
 
@@ -162,8 +176,8 @@ impl Core {
             Input::Wanted(wanted) => self.note_wanted(wanted, now),
             Input::DockerSilent => self.note_silence(now, &mut actions),
             Input::Killed { container, signal } => self.note_kill(&container, signal, now),
-            Input::Checked { address, is_reachable } => {
-                self.note_check(address, is_reachable, &mut actions);
+            Input::Checked { probe, is_reachable } => {
+                self.note_check(probe, is_reachable, &mut actions);
             }
             Input::Outcome { key, outcome } => self.note_outcome(&key, outcome, now, &mut actions),
             Input::Tick => {}
@@ -180,20 +194,22 @@ impl Core {
         entries.map(|entry| entry.due).chain(returns).min()
     }
 
-    /// The addresses whose reachability must be checked.
-    pub(super) fn check_targets(&self) -> Vec<HostPort> {
-        self.wanted.iter().map(|wanted| wanted.address.clone()).collect()
+    /// What must be checked.
+    pub(super) fn probes(&self) -> Vec<Probe> {
+        self.wanted.iter().map(Probe::of).collect()
     }
 
-    /// Keys that may hold a value of ours, with that value.
+    /// Keys that may hold a value of ours, with every such value.
     pub(super) fn owned(&self) -> Vec<(String, String)> {
-        let owned = self.entries.values().filter(|entry| entry.may_be_ours());
-        owned.map(|entry| (entry.wanted.key.clone(), entry.wanted.value.clone())).collect()
+        let of_entry = |(key, entry): (&String, &Entry)| -> Vec<(String, String)> {
+            entry.stored.iter().map(|value| (key.clone(), value.clone())).collect()
+        };
+        self.entries.iter().flat_map(of_entry).collect()
     }
 
     fn note_wanted(&mut self, wanted: Vec<Wanted>, now: Instant) {
         self.docker_silent_since = None;
-        self.checks.retain(|address, _| wanted.iter().any(|w| w.address == *address));
+        self.checks.retain(|probe, _| wanted.iter().any(|w| Probe::of(w) == *probe));
         self.wanted = wanted;
         self.write_lost_entries(now);
     }
@@ -228,20 +244,24 @@ impl Core {
         }
     }
 
-    fn note_check(&mut self, address: HostPort, is_reachable: bool, actions: &mut Vec<Action>) {
-        if !self.wanted.iter().any(|wanted| wanted.address == address) {
+    fn note_check(&mut self, probe: Probe, is_reachable: bool, actions: &mut Vec<Action>) {
+        if !self.wanted.iter().any(|wanted| Probe::of(wanted) == probe) {
             return; // It was replaced while the check was under way.
         }
-        let check = self.checks.entry(address.clone()).or_default();
+        let address = probe.address.clone();
+        let check = self.checks.entry(probe).or_default();
         if is_reachable {
             check.failures = 0;
             check.is_up = true;
             return;
         }
         check.failures += 1;
-        if check.is_up && check.failures >= FAILED_CHECKS {
+        if check.failures == FAILED_CHECKS {
+            let fate = if check.is_up { "taken out" } else { "not registered" };
             check.is_up = false;
-            let text = format!("{address} failed {FAILED_CHECKS} checks in a row: taken out");
+            let text = format!(
+                "{address} failed {FAILED_CHECKS} checks in a row: {fate} until it takes connections"
+            );
             actions.push(Action::Say(Level::Warn, text));
         }
     }
@@ -264,7 +284,16 @@ impl Core {
                 entry.due = now + entry.backoff.next().min(self.refresh_interval);
                 return;
             }
-            (Status::Leaving, _) => {
+            // Not this one of our values: another, or somebody else's.
+            (Status::Leaving, Outcome::Foreign(_)) => {
+                entry.stored.pop();
+                entry.due = now;
+                if entry.stored.is_empty() {
+                    self.entries.remove(key);
+                    return;
+                }
+            }
+            (Status::Leaving, Outcome::Done | Outcome::Missing) => {
                 actions.push(Action::Say(Level::Info, format!("{key} removed")));
                 self.entries.remove(key);
                 return;
@@ -278,7 +307,7 @@ impl Core {
             (Status::Written | Status::Foreign, Outcome::Done) => {
                 entry.confirm(now, self.refresh_interval);
             }
-            (Status::Written | Status::Foreign | Status::Lost, Outcome::Missing) => {
+            (Status::Written | Status::Foreign, Outcome::Missing) => {
                 // It expired while this process or etcd stood still, or was deleted.
                 // The world may have changed meanwhile, so Docker is asked first.
                 entry.status = Status::Lost;
@@ -292,7 +321,8 @@ impl Core {
             (Status::Written | Status::Foreign, Outcome::Foreign(value)) => {
                 entry.meet_foreign(&value, now, self.refresh_interval, actions);
             }
-            (Status::Lost, Outcome::Done | Outcome::Foreign(_)) => {}
+            // Nothing is done to it before Docker has been asked.
+            (Status::Lost, _) => {}
         }
         entry.backoff.reset();
     }
@@ -343,23 +373,29 @@ impl Core {
         let has_left =
             self.leaving.get(&wanted.life.container).is_some_and(|(life, _)| *life == wanted.life);
         let is_reachable =
-            !self.has_checks || self.checks.get(&wanted.address).is_some_and(|check| check.is_up);
+            !self.has_checks || self.checks.get(&Probe::of(wanted)).is_some_and(|c| c.is_up);
         !has_left && is_reachable
     }
 
     fn take_due_actions(&mut self, now: Instant, actions: &mut Vec<Action>) {
         for (key, entry) in &mut self.entries {
-            if entry.due > now || entry.status == Status::Lost {
+            if entry.due > now {
                 continue;
             }
             let (key, value) = (key.clone(), entry.wanted.value.clone());
             actions.push(match entry.status {
-                Status::Unwritten | Status::Lost => {
+                Status::Lost => continue,
+                Status::Unwritten => {
                     entry.put = Some(now);
+                    entry.stored.retain(|stored| *stored != value);
+                    entry.stored.push(value.clone());
                     Action::Put { key, value }
                 }
                 Status::Written | Status::Foreign => Action::Refresh { key, value },
-                Status::Leaving => Action::Remove { key, value },
+                Status::Leaving => {
+                    let value = entry.stored.last().unwrap_or(&value).clone();
+                    Action::Remove { key, value }
+                }
             });
             // Until its outcome is known; then it is set anew.
             entry.due = now + self.refresh_interval;
@@ -373,21 +409,23 @@ impl Entry {
             wanted,
             status: Status::Unwritten,
             due: now,
+            stored: Vec::new(),
             put: None,
             confirmed: now,
-            backoff: Backoff::new(RETRY_MIN, RETRY_MAX),
+            backoff: Backoff::for_requests(),
         }
     }
 
     fn confirm(&mut self, now: Instant, refresh_interval: Duration) {
         self.status = Status::Written;
+        self.stored = vec![self.wanted.value.clone()];
         self.confirmed = now;
         self.due = now + refresh_interval;
     }
 
     /// Whether etcd may hold our value under this key.
     fn may_be_ours(&self) -> bool {
-        self.put.is_some() && self.status != Status::Foreign
+        !self.stored.is_empty()
     }
 
     fn meet_foreign(
@@ -406,6 +444,7 @@ impl Entry {
         }
         if self.status != Status::Foreign {
             self.status = Status::Foreign;
+            self.stored.clear();
             let (key, value) = (&self.wanted.key, report::excerpt(value));
             let text = format!(
                 "{key} was taken over by another registrar ({value}): left alone until it \

@@ -1,7 +1,7 @@
 //! The two threads that ask Docker, so that the registrar never waits for it:
 //! one follows events, one looks at the container.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 use log::debug;
@@ -16,8 +16,8 @@ use crate::{
 /// Docker is looked at this often, whatever its events say or fail to say.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(2);
+/// A stream that lasted so long was a working one.
+const STREAM_LIFE: Duration = Duration::from_secs(5);
 
 /// What the two threads tell the registrar.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(crate) struct Looker {
 impl Looker {
     pub(crate) fn run(self, stop: &Stop) {
         let mut client = Client::new(self.address);
-        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+        let mut backoff = Backoff::for_requests();
         loop {
             let looked = client.container(&self.container);
             let pause = match looked {
@@ -97,15 +97,19 @@ pub(crate) struct EventWatcher {
 impl EventWatcher {
     pub(crate) fn run(self, stop: &Stop) {
         let client = Client::new(self.address.clone());
-        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+        let mut backoff = Backoff::for_requests();
         loop {
             let problem = match client.events() {
                 Ok(events) => {
-                    backoff.reset();
+                    let subscribed = Instant::now();
                     // Subscribe, then look: what happens in between is not missed.
                     let _ = self.reports.send(Report::Subscribed);
                     self.looks.ask();
                     let ended = events.follow(|event| self.note(&event));
+                    // A stream that ends at once must not be asked for in a loop.
+                    if subscribed.elapsed() >= STREAM_LIFE {
+                        backoff.reset();
+                    }
                     ended.map_or_else(|e| report::chain(&e), |()| "Docker ended it".to_owned())
                 }
                 Err(error) => report::chain(&error),

@@ -20,12 +20,11 @@ use log::{debug, info, log, warn};
 
 use self::{
     check::Checker,
-    core::{Action, Core, Input, Outcome},
+    core::{Action, Core, Input, Outcome, Probe},
     docker_watch::{EventWatcher, LookRequests, Looker, Report},
     wanted::{Verdict, Wanted},
 };
 use crate::{
-    address::HostPort,
     docker,
     etcd::{self, Store},
     outage::Outage,
@@ -38,8 +37,10 @@ pub(crate) use wanted::{HostIp, Source, Target};
 /// Reports that may wait for the registrar, which may wait for etcd.
 const WAITING_REPORTS: usize = 1024;
 
-/// Docker fills in a port a moment after the start it announces.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Docker fills in a port a moment after the start it announces: it is asked again
+/// soon, then ever more rarely.
+const LOOK_AGAIN_MIN: Duration = Duration::from_millis(50);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Events that are not followed for so long, while Docker answers, are worth a
 /// warning: a Docker that comes back answers a moment before it is subscribed to.
@@ -52,7 +53,6 @@ pub(crate) struct Config {
     pub(crate) ttl: Duration,
     /// Registered only while a TCP connect to the address succeeds.
     pub(crate) has_check: bool,
-    pub(crate) docker: docker::Address,
 }
 
 /// The threads of a registrar, to be started by its role.
@@ -70,8 +70,8 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
     let (looks, requests) = docker_watch::look_requests();
     let docker = match &config.target.source {
         Source::Fixed(_) => None,
-        Source::Container { name, .. } => {
-            let (address, container) = (config.docker.clone(), name.clone());
+        Source::Container { name, docker, .. } => {
+            let (address, container) = (docker.clone(), name.clone());
             let watcher = EventWatcher {
                 address: address.clone(),
                 container: container.clone(),
@@ -97,6 +97,7 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         check_results: results,
         checked: Vec::new(),
         look_due: None,
+        look_pause: LOOK_AGAIN_MIN,
         verdict: None,
         etcd_outage: Outage::default(),
         docker_outage: Outage::default(),
@@ -114,8 +115,8 @@ pub(crate) fn explain(config: &Config) -> Result<String, Failure> {
             let wanted = target.fixed().expect("a fixed address has an entry");
             (wanted, format!("{address} was given as --address"))
         }
-        Source::Container { name, port, host_ip } => {
-            let container = docker::Client::new(config.docker.clone())
+        Source::Container { name, port, host_ip, docker } => {
+            let container = docker::Client::new(docker.clone())
                 .container(name)
                 .map_err(|error| Failure::Running(report::chain(&error)))?;
             let verdict = target.judge(name, *port, host_ip, container.as_ref());
@@ -159,6 +160,14 @@ struct EventsOutage {
     since: Instant,
     problem: String,
     is_said: bool,
+    /// When they were subscribed to again. A stream that ends at once mends nothing.
+    mended: Option<Instant>,
+}
+
+impl EventsOutage {
+    fn is_over(&self) -> bool {
+        self.mended.is_some_and(|mended| mended.elapsed() > EVENTS_GRACE)
+    }
 }
 
 /// The thread that decides and writes.
@@ -170,12 +179,14 @@ pub(crate) struct Registrar {
     store: Store,
     reports: Receiver<Report>,
     looks: LookRequests,
-    check_targets: Sender<Vec<HostPort>>,
-    check_results: Receiver<(HostPort, bool)>,
-    /// The targets the checker knows.
-    checked: Vec<HostPort>,
+    check_targets: Sender<Vec<Probe>>,
+    check_results: Receiver<(Probe, bool)>,
+    /// What the checker was given.
+    checked: Vec<Probe>,
     /// When Docker is to be asked again, besides the looker's own rhythm.
     look_due: Option<Instant>,
+    /// How long to wait with that while a port is not there yet.
+    look_pause: Duration,
     /// What the last look said: repeated in the log only when it changes.
     verdict: Option<Verdict>,
     etcd_outage: Outage,
@@ -215,7 +226,7 @@ impl Registrar {
                     }
                 },
                 recv(self.check_results) -> result => match result {
-                    Ok((address, is_reachable)) => Some(Input::Checked { address, is_reachable }),
+                    Ok((probe, is_reachable)) => Some(Input::Checked { probe, is_reachable }),
                     Err(_) => {
                         self.check_results = crossbeam_channel::never();
                         None
@@ -233,21 +244,23 @@ impl Registrar {
         match report {
             Report::Killed { container, signal } => Ok(Some(Input::Killed { container, signal })),
             Report::Subscribed => {
-                if self.events_outage.take().is_some_and(|outage| outage.is_said) {
-                    info!("Docker's events are followed again");
+                if let Some(outage) = &mut self.events_outage {
+                    outage.mended = Some(Instant::now());
                 }
                 Ok(None)
             }
             Report::Unsubscribed(problem) => {
-                let since = self.events_outage.as_ref().map_or_else(Instant::now, |o| o.since);
-                let is_said = self.events_outage.as_ref().is_some_and(|o| o.is_said);
-                self.events_outage = Some(EventsOutage { since, problem, is_said });
+                let (since, is_said) = match self.events_outage.take() {
+                    Some(outage) if !outage.is_over() => (outage.since, outage.is_said),
+                    _ => (Instant::now(), false),
+                };
+                self.events_outage = Some(EventsOutage { since, problem, is_said, mended: None });
                 Ok(None)
             }
             Report::Looked(Err(problem)) => {
                 if let Some(lasted) = self.docker_outage.failed(Instant::now()) {
                     let lasting = report::lasting(lasted);
-                    warn!("{problem}{lasting}; entries are kept as they are");
+                    warn!("{problem}{lasting}; entries are kept for 5 minutes; trying on");
                 }
                 Ok(Some(Input::DockerSilent))
             }
@@ -255,20 +268,28 @@ impl Registrar {
                 if let Some(lasted) = self.docker_outage.ended(Instant::now()) {
                     info!("Docker answers again after {}", report::duration(lasted));
                 }
-                if let Some(outage) = &mut self.events_outage
-                    && !outage.is_said
-                    && outage.since.elapsed() > EVENTS_GRACE
-                {
-                    outage.is_said = true;
-                    let problem = &outage.problem;
-                    warn!("Docker's events cannot be followed, it is asked instead: {problem}");
-                }
-                let Source::Container { name, port, host_ip } = &self.target.source else {
+                self.note_events();
+                let Source::Container { name, port, host_ip, .. } = &self.target.source else {
                     return Ok(None);
                 };
                 let verdict = self.target.judge(name, *port, host_ip, container.as_ref());
                 self.note_verdict(verdict).map(Some)
             }
+        }
+    }
+
+    /// Says once that events cannot be followed, while Docker answers otherwise.
+    fn note_events(&mut self) {
+        let Some(outage) = &mut self.events_outage else { return };
+        if outage.is_over() {
+            if outage.is_said {
+                info!("Docker's events are followed again");
+            }
+            self.events_outage = None;
+        } else if !outage.is_said && outage.since.elapsed() > EVENTS_GRACE {
+            outage.is_said = true;
+            let problem = &outage.problem;
+            warn!("Docker's events cannot be followed, it is asked instead: {problem}");
         }
     }
 
@@ -290,7 +311,15 @@ impl Registrar {
                 Vec::new()
             }
             Verdict::NotYet => {
-                self.look_due = Some(Instant::now() + LOOK_AGAIN);
+                if is_news {
+                    self.look_pause = LOOK_AGAIN_MIN;
+                }
+                self.look_due = Some(Instant::now() + self.look_pause);
+                let pause = (self.look_pause * 2).min(LOOK_AGAIN_MAX);
+                if pause == LOOK_AGAIN_MAX && self.look_pause < LOOK_AGAIN_MAX {
+                    warn!("not registered: Docker says that the port is published, and not where");
+                }
+                self.look_pause = pause;
                 Vec::new()
             }
             // A mistake in a new unit must be seen by whoever starts it; later on,
@@ -342,11 +371,11 @@ impl Registrar {
             };
             actions.extend(self.core.step(Input::Outcome { key, outcome }, Instant::now()));
         }
-        let targets = self.core.check_targets();
-        if targets != self.checked {
+        let probes = self.core.probes();
+        if probes != self.checked {
             // Without a checker nobody takes them.
-            let _ = self.check_targets.send(targets.clone());
-            self.checked = targets;
+            let _ = self.check_targets.send(probes.clone());
+            self.checked = probes;
         }
     }
 

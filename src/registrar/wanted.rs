@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     address::{Host, HostPort, port_number},
-    docker::{Binding, Container},
+    docker::{self, Binding, Container},
     service::{Attribute, Registration},
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Wanted {
 
 /// One run of a container, from start to end. All empty for a fixed address,
 /// which lives as long as the registrar.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Life {
     pub(super) container: String,
     pub(super) started_at: String,
@@ -55,6 +55,7 @@ pub(crate) enum Source {
         name: String,
         port: NonZeroU16,
         host_ip: HostIp,
+        docker: docker::Address,
     },
     /// A service outside containers.
     Fixed(HostPort),

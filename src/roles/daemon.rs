@@ -141,6 +141,15 @@ pub(super) struct Frontend {
     closers: Vec<AcceptorCloser>,
 }
 
+impl Drop for Frontend {
+    /// Wakes what waits, on every way out: the acceptors are joined after this.
+    fn drop(&mut self) {
+        self.resources.connections.close();
+        self.closers.iter().for_each(AcceptorCloser::close);
+        self.pools.iter().for_each(|pool| pool.close());
+    }
+}
+
 impl Frontend {
     /// Binds every listener, so that a mistake shows before anything runs.
     pub(super) fn bind(serving: Serving, listeners: Vec<Listener>) -> Result<Self, Failure> {

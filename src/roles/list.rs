@@ -14,7 +14,7 @@ use crate::{
     backoff::Backoff,
     etcd::{self, Entry, Listing, Store},
     report::{self, Failure, Printable},
-    service::{Instance, ServiceName},
+    service::{self, Instance, ServiceName},
     stop,
 };
 
@@ -125,7 +125,9 @@ fn row(entry: &Entry, path: &str) -> Option<Row> {
     let (service, instance, value) = match (path.split_once('/'), &entry.value) {
         (None, None) => return None, // The directory of a service.
         (None, Some(_)) => return skipped("a value where a service's directory should be"),
-        (Some((_, instance)), _) if instance.contains('/') => return None,
+        (Some((_, instance)), _) if instance.contains('/') || service::is_udp(instance) => {
+            return None;
+        }
         (Some(_), None) => return skipped("it is a directory, not a value"),
         (Some((service, instance)), Some(value)) => (service, instance, value),
     };

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::copy::Link;
@@ -78,9 +78,7 @@ impl Connections {
 
     /// Waits until none is open, or for `patience`. Returns whether none is.
     pub(crate) fn wait_until_none(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
         let is_any = |table: &mut Table| !table.open.is_empty();
-        let patience = deadline.saturating_duration_since(Instant::now());
         let waited = self.one_ended.wait_timeout_while(self.table(), patience, is_any);
         waited.unwrap_or_else(PoisonError::into_inner).0.open.is_empty()
     }
@@ -122,11 +120,13 @@ mod tests {
     fn one_more_than_the_cap_waits_until_another_ends() {
         let connections = Arc::new(Connections::new(1));
         let first = connections.enter(link()).unwrap();
+        let (entered, has_entered) = crossbeam_channel::bounded(1);
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| connections.enter(link()).unwrap().id);
-            assert_eq!(connections.count(), 1);
+            scope.spawn(|| entered.send(connections.enter(link()).unwrap().id));
+            let while_full = has_entered.recv_timeout(Duration::from_millis(100));
+            assert!(while_full.is_err(), "a second connection entered");
             drop(first);
-            assert_eq!(second.join().unwrap(), 1);
+            assert_eq!(has_entered.recv(), Ok(1));
         });
         assert!(connections.wait_until_none(Duration::ZERO));
     }

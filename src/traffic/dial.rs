@@ -3,11 +3,12 @@
 
 use std::{
     io::{self, Write},
-    net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
 use log::{debug, info, warn};
+use rustix::io::Errno;
 
 use super::{
     Settings,
@@ -41,9 +42,26 @@ impl OwnListeners {
     }
 }
 
-/// Whether `ip` is an address of this host: only those can be bound.
+/// Whether `ip` is an address of this host: then it is also what this host would
+/// send from. (What can be bound says nothing where net.ipv4.ip_nonlocal_bind is on.)
 fn is_local(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let source = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((ip, 9))?; // Sends nothing: it only asks for the route.
+        Ok::<_, io::Error>(socket.local_addr()?.ip())
+    };
+    ip.is_loopback() || source().is_ok_and(|source| source == ip)
+}
+
+/// Whether a dial failed for want of something on our own side, which says nothing
+/// about the upstream.
+fn is_ours(error: &io::Error) -> bool {
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    ours.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Connects to an upstream of `pool`. `None` after `settings.wait` without one,
@@ -60,6 +78,14 @@ pub(super) fn dial(
         let snapshot = pool.snapshot();
         let mut round = Round { pool, settings, own, link, tried: Vec::new(), problem: None };
         for target in pool.candidates(&snapshot, link.peer.ip().to_canonical()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Each attempt may take its whole timeout, and the world may change
+            // meanwhile. Without a wait there is one round, and all of it is made.
+            if !settings.wait.is_zero()
+                && (left.is_zero() || pool.news(snapshot.generation) != News::Nothing)
+            {
+                break;
+            }
             if let Some(stream) = round.try_target(&target) {
                 if let Some(lasted) = pool.outage_ends(Instant::now()) {
                     let lasted = report::duration(lasted);
@@ -71,8 +97,10 @@ pub(super) fn dial(
         let now = Instant::now();
         let left = deadline.saturating_duration_since(now);
         // What failed may have left the pool meanwhile: no word of it then.
-        if pool.snapshot().generation != snapshot.generation && !left.is_zero() {
-            continue;
+        match pool.news(snapshot.generation) {
+            News::Closed => return None,
+            News::Changed if !left.is_zero() => continue,
+            News::Changed | News::Nothing => {}
         }
         if let Some(lasted) = pool.outage_lasts(now) {
             let problem = round.problem.unwrap_or_else(|| "no instance is known".to_owned());
@@ -152,9 +180,9 @@ impl Round<'_> {
     }
 
     fn failed(&mut self, target: &HostPort, error: &io::Error) {
-        if self.pool.eject(target, self.settings.eject) {
+        if !is_ours(error) && self.pool.eject(target, self.settings.eject) {
             let period = report::duration(self.settings.eject);
-            warn!("{}: {target} is tried last for {period}: {error}", self.pool.name());
+            warn!("{}: {target} is tried last, for {period} at a time: {error}", self.pool.name());
         }
         self.problem = Some(format!("{target}: {error}"));
     }

@@ -2,7 +2,7 @@
 //! dialled now, and what dialling has learned.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     net::IpAddr,
     sync::{
@@ -44,6 +44,9 @@ pub(super) struct Snapshot {
     schedule: Vec<usize>,
 }
 
+/// So many changes are named in a log line.
+const MOST_SHOWN: usize = 10;
+
 /// What `publish` changed, as a log line shows it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Change {
@@ -58,7 +61,12 @@ impl fmt::Display for Change {
         write!(f, "{} instance{plural}", self.count)?;
         let added = self.added.iter().map(|address| format!("+{address}"));
         let removed = self.removed.iter().map(|address| format!("-{address}"));
-        let changes: Vec<String> = added.chain(removed).collect();
+        let mut changes: Vec<String> = added.chain(removed).collect();
+        let more = changes.len().saturating_sub(MOST_SHOWN);
+        if more > 0 {
+            changes.truncate(MOST_SHOWN);
+            changes.push(format!("and {more} more"));
+        }
         if changes.is_empty() { Ok(()) } else { write!(f, " ({})", changes.join(" ")) }
     }
 }
@@ -77,6 +85,8 @@ pub(super) enum News {
 struct Learned {
     /// Until when an address that failed is tried last.
     ejected: HashMap<HostPort, Instant>,
+    /// Addresses that failed and have not answered since.
+    failing: HashSet<HostPort>,
     /// Connections that are open now.
     open: HashMap<HostPort, usize>,
     /// Since when nothing could be reached.
@@ -139,30 +149,34 @@ impl Pool {
     /// Returns what changed; nothing happens if nothing did.
     pub(crate) fn publish(&self, mut upstreams: Vec<Upstream>) -> Option<Change> {
         // One address is one upstream, however many entries name it.
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         upstreams.retain(|upstream| seen.insert(upstream.address.clone()));
-        let change = {
-            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-            if current.generation > 0 && current.upstreams == upstreams {
-                return None;
-            }
-            let change = Change {
-                count: upstreams.len(),
-                added: missing_in(&upstreams, &current.upstreams),
-                removed: missing_in(&current.upstreams, &upstreams),
-            };
-            let generation = current.generation + 1;
-            let schedule = balance::schedule(&upstreams);
-            *current = Arc::new(Snapshot { generation, upstreams, schedule });
-            let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-            news.0 = generation;
-            change
+        // There is one publisher, so that all the work can be done before readers
+        // are locked out.
+        let current = self.snapshot();
+        if current.generation > 0 && current.upstreams == upstreams {
+            return None;
+        }
+        let before: HashSet<HostPort> =
+            current.upstreams.iter().map(|upstream| upstream.address.clone()).collect();
+        let change = Change {
+            count: upstreams.len(),
+            added: missing_in(&upstreams, &before),
+            removed: missing_in(&current.upstreams, &seen),
         };
+        let generation = current.generation + 1;
+        let schedule = balance::schedule(&upstreams);
+        let next = Arc::new(Snapshot { generation, upstreams, schedule });
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).0 = generation;
         // A registration is a sign of life: an address that comes back is tried
         // at once, whatever happened to its predecessor.
         let mut learned = self.learned();
         for address in &change.added {
             learned.ejected.remove(address);
+        }
+        for address in &change.removed {
+            learned.failing.remove(address);
         }
         drop(learned);
         self.arrived.notify_all();
@@ -177,6 +191,11 @@ impl Pool {
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What there is newer than `generation`, now.
+    pub(super) fn news(&self, generation: u64) -> News {
+        self.wait_for_news(generation, Duration::ZERO)
     }
 
     /// Waits until there is something newer than `generation`, or for `patience`.
@@ -224,15 +243,18 @@ impl Pool {
         first
     }
 
-    /// Notes that `address` failed. Returns whether it was not ejected before.
+    /// Notes that `address` failed. Returns whether that is news.
     pub(super) fn eject(&self, address: &HostPort, period: Duration) -> bool {
-        self.learned().ejected.insert(address.clone(), Instant::now() + period).is_none()
+        let mut learned = self.learned();
+        learned.ejected.insert(address.clone(), Instant::now() + period);
+        learned.failing.insert(address.clone())
     }
 
     /// Notes that `address` answered, with a connection that is open from now on.
     pub(super) fn opened(&self, address: &HostPort) {
         let mut learned = self.learned();
         learned.ejected.remove(address);
+        learned.failing.remove(address);
         *learned.open.entry(address.clone()).or_default() += 1;
     }
 
@@ -258,9 +280,9 @@ impl Pool {
     }
 }
 
-fn missing_in(these: &[Upstream], those: &[Upstream]) -> Vec<HostPort> {
-    let is_missing = |upstream: &&Upstream| those.iter().all(|o| o.address != upstream.address);
-    these.iter().filter(is_missing).map(|upstream| upstream.address.clone()).collect()
+fn missing_in(these: &[Upstream], those: &HashSet<HostPort>) -> Vec<HostPort> {
+    let addresses = these.iter().map(|upstream| &upstream.address);
+    addresses.filter(|address| !those.contains(address)).cloned().collect()
 }
 
 #[cfg(test)]

@@ -11,17 +11,13 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
 };
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::connect::KEEPALIVE;
 
 /// Clients that may wait to be accepted: std's 128 make a burst of connections
 /// wait for seconds. The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-
-/// A dead host is noticed after 30 s of silence and 3 probes 10 s apart.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(30))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(3);
 
 /// How long a write may be stuck before its thread looks whether the connection is
 /// still wanted: a thread that writes cannot be woken without sending a FIN.
@@ -97,7 +93,8 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     // Connections of an earlier life in TIME_WAIT must not block a restart.
     socket.set_reuse_address(true)?;
     // Accepted sockets inherit these, which saves the calls for each of them.
-    prepare(SockRef::from(&socket))?;
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    set_options(SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -105,12 +102,11 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Options of a dialled connection; an accepted one has them from its listener.
 pub(super) fn prepare_dialled(stream: &TcpStream) -> io::Result<()> {
-    prepare(SockRef::from(stream))
+    set_options(SockRef::from(stream))
 }
 
-fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+fn set_options(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.set_write_timeout(Some(WRITE_PATIENCE))
 }
 

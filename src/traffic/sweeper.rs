@@ -122,21 +122,7 @@ impl Sweeper {
         if self.probed.get(target).is_some_and(|again| *again > now) {
             return None;
         }
-        let mut problem = None;
-        match connect::resolve(target) {
-            Err(error) => problem = Some(error.to_string()),
-            Ok(addresses) => {
-                for address in addresses {
-                    match connect::tcp(address, self.connect_timeout) {
-                        Err(error) => problem = Some(error.to_string()),
-                        Ok(_) => {
-                            problem = None;
-                            break;
-                        }
-                    }
-                }
-            }
-        }
+        let problem = connect::to(target, self.connect_timeout).err().map(|e| e.to_string());
         if problem.is_none() {
             self.probed.insert(target.clone(), Instant::now() + PROBE_AGAIN);
         }

@@ -354,8 +354,10 @@ fn a_removal_that_fails_is_given_up_when_the_ttl_has_done_it() {
 #[test]
 fn what_fails_its_check_is_registered_only_when_it_passes() {
     let mut world = World::with(Core::new(TTL, true));
-    let address = wanted(1, "t1").address;
-    let checked = |is_reachable| Input::Checked { address: address.clone(), is_reachable };
+    let checked = |is_reachable| {
+        let probe = Probe::of(&wanted(1, "t1"));
+        Input::Checked { probe, is_reachable }
+    };
     world.tell(Input::Wanted(vec![wanted(1, "t1")]));
     world.tell(checked(false));
     assert_eq!(world.stored(), None);
@@ -371,6 +373,40 @@ fn what_fails_its_check_is_registered_only_when_it_passes() {
     world.tell(Input::Wanted(vec![wanted(2, "t2")]));
     world.tell(checked(true));
     assert_eq!(world.stored(), None);
+}
+
+#[test]
+fn a_new_run_on_the_same_port_has_to_pass_a_check_of_its_own() {
+    let mut world = World::with(Core::new(TTL, true));
+    world.tell(Input::Wanted(vec![wanted(1, "t1")]));
+    world.tell(Input::Checked { probe: Probe::of(&wanted(1, "t1")), is_reachable: true });
+    world.tell(Input::Wanted(vec![wanted(1, "t2")]));
+    assert_eq!(world.stored(), None);
+    world.tell(Input::Checked { probe: Probe::of(&wanted(1, "t2")), is_reachable: true });
+    assert_eq!(world.stored(), Some("10.1.0.1:1"));
+}
+
+#[test]
+fn a_check_that_never_passes_is_said_once() {
+    let mut world = World::with(Core::new(TTL, true));
+    world.tell(Input::Wanted(vec![wanted(1, "t1")]));
+    for _ in 0..10 {
+        world.tell(Input::Checked { probe: Probe::of(&wanted(1, "t1")), is_reachable: false });
+    }
+    assert_eq!(world.said.len(), 1, "{:?}", world.said);
+}
+
+#[test]
+fn a_value_that_a_failed_write_left_behind_is_removed_too() {
+    let mut world = World::registered();
+    world.is_etcd_up = false;
+    world.tell(Input::Wanted(vec![wanted(2, "t2")]));
+    assert_eq!(world.core.owned().len(), 2);
+    world.tell(Input::Wanted(vec![]));
+    world.is_etcd_up = true;
+    world.pass_seconds(3);
+    assert_eq!(world.stored(), None);
+    assert!(world.core.owned().is_empty());
 }
 
 proptest! {

@@ -38,6 +38,8 @@ pub(crate) struct Poller<'a> {
     /// Entries that cannot be used, with the reason that was warned about.
     unusable: HashMap<String, String>,
     outage: Outage,
+    /// Polls that fail while listings succeed.
+    polls: Outage,
 }
 
 impl<'a> Poller<'a> {
@@ -48,7 +50,8 @@ impl<'a> Poller<'a> {
         pool: &'a Pool,
     ) -> Self {
         let directory = prefix.service(service);
-        Poller { store, directory, pool, unusable: HashMap::new(), outage: Outage::default() }
+        let (outage, polls) = (Outage::default(), Outage::default());
+        Poller { store, directory, pool, unusable: HashMap::new(), outage, polls }
     }
 
     /// Follows until asked to stop. While etcd cannot be reached the pool keeps
@@ -65,12 +68,13 @@ impl<'a> Poller<'a> {
                     match self.poll(listing.index) {
                         Ok(()) => {
                             poll_backoff.reset();
+                            self.polls.ended(Instant::now());
                             (listed + LISTING_GAP).saturating_duration_since(Instant::now())
                         }
                         // Listing again says whether etcd is out of reach; if only
                         // polls fail, the backoff keeps this from spinning.
                         Err(error) => {
-                            debug!("{}: {}", self.pool.name(), report::chain(&error));
+                            self.note_failed_poll(&error);
                             poll_backoff.next()
                         }
                     }
@@ -97,13 +101,27 @@ impl<'a> Poller<'a> {
         }
     }
 
+    /// One poll that fails is the sign of a restart. When they go on failing,
+    /// something between here and etcd cuts them.
+    fn note_failed_poll(&mut self, error: &etcd::Error) {
+        let (name, text) = (self.pool.name(), report::chain(error));
+        match self.polls.failed(Instant::now(), "") {
+            Some(lasted) if !lasted.is_zero() => {
+                let lasted = report::duration(lasted);
+                warn!("{name}: polls fail for {lasted} now: {text}; listing every 2 s instead");
+            }
+            _ => debug!("{name}: {text}"),
+        }
+    }
+
     fn warn_of(&mut self, error: &etcd::Error, pause: Duration) {
-        let Some(lasted) = self.outage.failed(Instant::now()) else { return };
+        let text = report::chain(error);
+        let Some(lasted) = self.outage.failed(Instant::now(), &text) else { return };
         let (name, count) = (self.pool.name(), self.pool.count());
-        let (error, pause) = (report::chain(error), report::duration(pause));
+        let pause = report::duration(pause);
         let lasting = report::lasting(lasted);
         warn!(
-            "{name}: {error}{lasting}; still serving {count} known instances; next attempt in {pause}"
+            "{name}: {text}{lasting}; still serving {count} known instances; next attempt in {pause}"
         );
     }
 

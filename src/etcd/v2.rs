@@ -57,19 +57,25 @@ impl Store {
     /// Lists `directory`, asking the quorum: a member that was cut off must not
     /// replace what is known with what it remembers.
     pub(crate) fn list(&self, directory: &str) -> Result<Listing, Error> {
-        self.get_directory(directory, &[("quorum", "true")])
+        self.get_directory(directory, &[("quorum", "true")], REQUEST_DEADLINE)
     }
 
-    /// Lists `directory` and everything below it, directories first opened.
-    pub(crate) fn list_recursively(&self, directory: &str) -> Result<Listing, Error> {
-        self.get_directory(directory, &[("quorum", "true"), ("recursive", "true")])
+    /// Lists `directory` and everything below it, within `patience`.
+    pub(crate) fn list_all(&self, directory: &str, patience: Duration) -> Result<Listing, Error> {
+        let query = [("quorum", "true"), ("recursive", "true")];
+        self.get_directory(directory, &query, patience.min(REQUEST_DEADLINE))
     }
 
-    fn get_directory(&self, directory: &str, query: &[(&str, &str)]) -> Result<Listing, Error> {
+    fn get_directory(
+        &self,
+        directory: &str,
+        query: &[(&str, &str)],
+        patience: Duration,
+    ) -> Result<Listing, Error> {
         // With the trailing slash: a role that may read `/services/*` may not read
         // `/services`.
         let call = Call::Get { path: format!("{directory}/"), query: pairs(query) };
-        let answer = match self.request(&call) {
+        let answer = match self.request_within(&call, patience) {
             Ok(answer) => answer,
             Err(Error::NoSuchKey { index, .. }) => return Ok(Listing { entries: vec![], index }),
             Err(error) => return Err(error),
@@ -142,11 +148,15 @@ impl Store {
         self.request(&Call::Delete { key, query }).map(drop)
     }
 
+    fn request(&self, call: &Call<'_>) -> Result<Answer, Error> {
+        self.request_within(call, REQUEST_DEADLINE)
+    }
+
     /// Asks one member after the other, within one deadline. One more attempt
     /// than there are members, because a pooled connection that etcd closed
     /// meanwhile fails once. Every call may be repeated without harm.
-    fn request(&self, call: &Call<'_>) -> Result<Answer, Error> {
-        let deadline = Instant::now() + REQUEST_DEADLINE;
+    fn request_within(&self, call: &Call<'_>, patience: Duration) -> Result<Answer, Error> {
+        let deadline = Instant::now() + patience;
         let members = self.members.count();
         let mut attempts_left = members + 1;
         loop {

@@ -258,7 +258,7 @@ impl Registrar {
                 Ok(None)
             }
             Report::Looked(Err(problem)) => {
-                if let Some(lasted) = self.docker_outage.failed(Instant::now()) {
+                if let Some(lasted) = self.docker_outage.failed(Instant::now(), &problem) {
                     let lasting = report::lasting(lasted);
                     warn!("{problem}{lasting}; entries are kept for 5 minutes; trying on");
                 }
@@ -396,8 +396,9 @@ impl Registrar {
                 }
             }
             Some(error) => {
-                if let Some(lasted) = self.etcd_outage.failed(now) {
-                    let (error, lasting) = (report::chain(&error), report::lasting(lasted));
+                let error = report::chain(&error);
+                if let Some(lasted) = self.etcd_outage.failed(now, &error) {
+                    let lasting = report::lasting(lasted);
                     warn!("{error}{lasting}; entries expire if this lasts; trying on");
                 }
             }

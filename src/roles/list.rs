@@ -79,10 +79,7 @@ pub(super) fn rows(
         Some(service) => registry.prefix.service(service),
         None => registry.prefix.to_string(),
     };
-    let listing = patiently(|| match service {
-        Some(_) => store.list(&directory),
-        None => store.list_recursively(&directory),
-    })?;
+    let listing = patiently(|patience| store.list_all(&directory, patience))?;
     let root = format!("{}/", registry.prefix);
     let mut rows: Vec<Row> = listing
         .entries
@@ -94,13 +91,14 @@ pub(super) fn rows(
 }
 
 /// Tries until etcd answers or `PATIENCE` has passed.
-fn patiently(list: impl Fn() -> Result<Listing, etcd::Error>) -> Result<Listing, Failure> {
+fn patiently(list: impl Fn(Duration) -> Result<Listing, etcd::Error>) -> Result<Listing, Failure> {
     let deadline = Instant::now() + PATIENCE;
     let (_guard, stop) = stop::pair();
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     let mut is_first = true;
     loop {
-        let error = match list() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let error = match list(left) {
             Ok(listing) => return Ok(listing),
             Err(error) => report::chain(&error),
         };

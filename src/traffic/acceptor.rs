@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log::{debug, warn};
+use log::{info, warn};
 
 use super::{
     Bound, Connections, OwnListeners, Pool, Resources, Settings,
@@ -21,6 +21,10 @@ use crate::{outage::Outage, stop::Stop};
 /// mend: growing, so that it does not spin, and short, so that it goes on soon.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// Without an error for so long, accepting is back to normal: at the limit of
+/// descriptors, accepts succeed and fail in turns.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// One listener and what its clients are served with.
 #[derive(Debug)]
@@ -78,8 +82,8 @@ impl Acceptor {
             }
             match accepted {
                 Ok((client, peer)) => {
-                    if outage.ended(Instant::now()).is_some() {
-                        debug!("{name}: accepting again");
+                    if outage.ended_for(Instant::now(), QUIET).is_some() {
+                        info!("{name}: accepting without pauses again");
                     }
                     pause = PAUSE_MIN;
                     let Some(entry) = self.connections.enter(self.link(client, peer)) else {
@@ -91,8 +95,8 @@ impl Acceptor {
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
-                    if outage.failed(Instant::now()).is_some() {
-                        warn!("{name}: accepting pauses, clients wait: {error}");
+                    if outage.failed(Instant::now(), &error.to_string()).is_some() {
+                        warn!("{name}: accepting pauses again and again, clients wait: {error}");
                     }
                     if stop.wait(pause) {
                         return;

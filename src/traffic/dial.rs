@@ -102,8 +102,8 @@ pub(super) fn dial(
             News::Changed if !left.is_zero() => continue,
             News::Changed | News::Nothing => {}
         }
-        if let Some(lasted) = pool.outage_lasts(now) {
-            let problem = round.problem.unwrap_or_else(|| "no instance is known".to_owned());
+        let problem = round.problem.unwrap_or_else(|| "no instance is known".to_owned());
+        if let Some(lasted) = pool.outage_lasts(now, &problem) {
             let (name, lasting) = (pool.name(), report::lasting(lasted));
             let fate = if settings.wait.is_zero() {
                 "reset".to_owned()

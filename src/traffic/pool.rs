@@ -270,8 +270,8 @@ impl Pool {
     }
 
     /// Notes that nothing could be reached: how long already, if that is to be said.
-    pub(super) fn outage_lasts(&self, now: Instant) -> Option<Duration> {
-        self.learned().outage.failed(now)
+    pub(super) fn outage_lasts(&self, now: Instant, problem: &str) -> Option<Duration> {
+        self.learned().outage.failed(now, problem)
     }
 
     /// Notes that something was reached: how long nothing was, if that is news.

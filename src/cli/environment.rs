@@ -149,7 +149,7 @@ impl Environment {
             let Some(address) = value.strip_prefix("tcp://") else { continue };
             let address = values::upstream(address).map_err(|e| Refusal::value(name, value, e))?;
             let host = Host::Name(self.link_name(alias));
-            let alternative = Some(HostPort { host, port });
+            let alternative = Some(HostPort { host, port: address.port });
             ports.entry(port).or_default().push(Upstream { alternative, ..Upstream::new(address) });
         }
         Ok(ports.into_iter().map(|(port, upstreams)| LinkedPort { port, upstreams }).collect())

@@ -111,7 +111,7 @@ fn link_variables_say_what_to_forward() {
         .iter()
         .map(|u| format!("{} {}", u.address, u.alternative.as_ref().unwrap()))
         .collect();
-    assert_eq!(upstreams, ["172.17.0.3:7000 my-b:6379", "172.17.0.2:6379 db:6379"]);
+    assert_eq!(upstreams, ["172.17.0.3:7000 my-b:7000", "172.17.0.2:6379 db:6379"]);
 }
 
 #[test]

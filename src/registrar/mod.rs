@@ -99,6 +99,7 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         look_due: None,
         look_pause: LOOK_AGAIN_MIN,
         verdict: None,
+        mistake: None,
         etcd_outage: Outage::default(),
         docker_outage: Outage::default(),
         events_outage: None,
@@ -189,6 +190,8 @@ pub(crate) struct Registrar {
     look_pause: Duration,
     /// What the last look said: repeated in the log only when it changes.
     verdict: Option<Verdict>,
+    /// The mistake that was warned about last.
+    mistake: Option<String>,
     etcd_outage: Outage,
     docker_outage: Outage,
     events_outage: Option<EventsOutage>,
@@ -297,7 +300,10 @@ impl Registrar {
         let is_first = self.verdict.is_none();
         let is_news = self.verdict.as_ref() != Some(&verdict);
         let wanted: Vec<Wanted> = match &verdict {
-            Verdict::Present(wanted) => vec![wanted.clone()],
+            Verdict::Present(wanted) => {
+                self.mistake = None;
+                vec![wanted.clone()]
+            }
             Verdict::Absent(why) => {
                 if is_news {
                     info!("not registered: {why}");
@@ -305,9 +311,7 @@ impl Registrar {
                 Vec::new()
             }
             Verdict::Unpublished(why) => {
-                if is_news {
-                    warn!("not registered: {why}");
-                }
+                self.warn_of_mistake(why);
                 Vec::new()
             }
             Verdict::NotYet => {
@@ -326,14 +330,20 @@ impl Registrar {
             // the next container under this name may be right again.
             Verdict::Unreachable(why) if is_first => return Err(Failure::Usage(why.clone())),
             Verdict::Unreachable(why) => {
-                if is_news {
-                    warn!("not registered: {why}");
-                }
+                self.warn_of_mistake(why);
                 Vec::new()
             }
         };
         self.verdict = Some(verdict);
         Ok(Input::Wanted(wanted))
+    }
+
+    /// Once, and not again when the container was merely paused in between.
+    fn warn_of_mistake(&mut self, why: &str) {
+        if self.mistake.as_deref() != Some(why) {
+            warn!("not registered: {why}");
+            self.mistake = Some(why.to_owned());
+        }
     }
 
     /// Lets the core decide on `input`, and on the outcome of everything it asks for.

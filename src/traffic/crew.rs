@@ -134,7 +134,10 @@ mod tests {
         let barrier = Arc::new(std::sync::Barrier::new(9));
         for _ in 0..8 {
             let barrier = Arc::clone(&barrier);
-            crew.run("job".to_owned(), move || drop(barrier.wait())).unwrap();
+            let body = move || {
+                barrier.wait();
+            };
+            crew.run("job".to_owned(), body).unwrap();
         }
         barrier.wait(); // Hangs unless all eight run at once.
     }

@@ -1,0 +1,19 @@
+//! The real binary against a real etcd, a real redis, and Docker: a fake one
+//! for faults, the real one where an engine answers (`--ignored`).
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start short-lived threads and wait in small steps; nobody asks them to stop"
+)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::print_stderr, reason = "the harness shows it with the test that failed")]
+
+mod arrows;
+mod bad_input;
+mod engine;
+mod forward;
+mod helpers;
+mod proxy;
+mod readiness;
+mod register;
+mod signals;
+mod support;

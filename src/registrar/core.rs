@@ -43,6 +43,10 @@ pub(super) enum Input {
         container: String,
         signal: Option<i32>,
     },
+    /// Docker says that a container was started.
+    Started {
+        container: String,
+    },
     Checked {
         probe: Probe,
         is_reachable: bool,
@@ -176,6 +180,9 @@ impl Core {
             Input::Wanted(wanted) => self.note_wanted(wanted, now),
             Input::DockerSilent => self.note_silence(now, &mut actions),
             Input::Killed { container, signal } => self.note_kill(&container, signal, now),
+            // Events come in order: whatever was signalled before was to an earlier
+            // run, although a look may have shown this one already.
+            Input::Started { container } => drop(self.leaving.remove(&container)),
             Input::Checked { probe, is_reachable } => {
                 self.note_check(probe, is_reachable, &mut actions);
             }

@@ -27,6 +27,9 @@ pub(super) enum Report {
         container: String,
         signal: Option<i32>,
     },
+    Started {
+        container: String,
+    },
     /// Events are followed from now on.
     Subscribed,
     /// Events are not followed any more, or not yet.
@@ -133,9 +136,15 @@ impl EventWatcher {
             return;
         }
         debug!("Docker says {} of {}", event.action, self.container);
-        if event.action == "kill" {
-            let container = event.container().to_owned();
-            let _ = self.reports.send(Report::Killed { container, signal: event.signal() });
+        let container = event.container().to_owned();
+        let report = match event.action.as_str() {
+            "kill" => Some(Report::Killed { container, signal: event.signal() }),
+            "start" => Some(Report::Started { container }),
+            _ => None,
+        };
+        if let Some(report) = report {
+            // Without a registrar the process is ending.
+            let _ = self.reports.send(report);
         }
         // An inspection may show a later state than the event: only it is believed.
         self.looks.ask();

@@ -246,6 +246,7 @@ impl Registrar {
     fn note(&mut self, report: Report) -> Result<Option<Input>, Failure> {
         match report {
             Report::Killed { container, signal } => Ok(Some(Input::Killed { container, signal })),
+            Report::Started { container } => Ok(Some(Input::Started { container })),
             Report::Subscribed => {
                 if let Some(outage) = &mut self.events_outage {
                     outage.mended = Some(Instant::now());

@@ -230,6 +230,15 @@ fn a_restart_is_registered_at_once_whatever_was_signalled_before() {
 }
 
 #[test]
+fn a_late_kill_event_of_the_run_before_is_undone_by_the_start_that_follows_it() {
+    let mut world = World::registered();
+    world.tell(killed(STOP_SIGNAL));
+    assert_eq!(world.stored(), None);
+    world.tell(Input::Started { container: "c1".to_owned() });
+    assert_eq!(world.stored(), Some("10.1.0.1:1"));
+}
+
+#[test]
 fn a_lost_key_is_written_again_once_docker_has_been_asked() {
     let mut world = World::registered();
     world.etcd = None;

@@ -75,6 +75,46 @@ const MAX_STOP_TIMEOUT_S: u64 = 24 * 60 * 60;
 /// Docker's own default between the stop signal and SIGKILL, in seconds.
 const DEFAULT_STOP_TIMEOUT_S: u64 = 10;
 
+impl State {
+    /// `started_at` in nanoseconds since 1970.
+    pub(crate) fn started_ns(&self) -> Option<i64> {
+        unix_ns(&self.started_at)
+    }
+}
+
+/// `2026-11-22T17:08:32.361718364Z` in nanoseconds since 1970, also with an offset
+/// such as `+01:00` in place of the `Z`.
+///
+/// Source: RFC 3339, 5.6; the days are counted as in its appendix B's calendar,
+/// from March on, so that a leap day is the last of its year.
+fn unix_ns(text: &str) -> Option<i64> {
+    let (date, time) = text.split_once('T')?;
+    let mut date = date.split('-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let (time, offset_s) = match time.strip_suffix('Z') {
+        Some(time) => (time, 0),
+        None => {
+            let (time, offset) = time.split_at_checked(time.len().checked_sub(6)?)?;
+            let sign = if offset.starts_with('-') { -1 } else { 1 };
+            let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+            let offset_s = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
+            (time, sign * offset_s)
+        }
+    };
+    let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
+    let mut time = time.split(':').map(|part| part.parse::<i64>().ok());
+    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+    let ns = format!("{fraction:0<9}").get(..9)?.parse::<i64>().ok()?;
+    if !(1970..=2200).contains(&year) || !(1..=12).contains(&month) {
+        return None; // Docker's "never" is the year 1.
+    }
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
+    const DAYS_TO_1970: i64 = 719_468;
+    let seconds = (days - DAYS_TO_1970) * 86_400 + hour * 3600 + minute * 60 + second - offset_s;
+    seconds.checked_mul(1_000_000_000)?.checked_add(ns)
+}
+
 impl Container {
     /// The bindings of TCP port `port`: `None` if the container does not expose
     /// it, an empty list if it is exposed but not published.
@@ -112,6 +152,9 @@ impl Container {
 pub(crate) struct Event {
     #[serde(default)]
     pub(crate) action: String,
+    /// When it happened, in nanoseconds since 1970.
+    #[serde(default, rename = "timeNano")]
+    pub(crate) time_nano: Option<i64>,
     #[serde(default)]
     actor: Actor,
 }
@@ -217,6 +260,30 @@ mod tests {
         }
         for text in ["", "SIG", "NOPE", "RTMIN+x", "RTMIN+2147483647"] {
             assert_eq!(signal_number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_in_every_form_engines_write() {
+        for (text, ns) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2026-11-22T17:29:22.803969591Z", 1_795_368_562_803_969_591),
+            ("2026-11-22T18:29:22.8+01:00", 1_795_368_562_800_000_000),
+            ("2024-02-29T23:59:59-00:30", 1_709_252_999_000_000_000),
+            ("2024-03-01T00:00:00Z", 1_709_251_200_000_000_000),
+        ] {
+            assert_eq!(unix_ns(text), Some(ns), "{text}");
+        }
+        for text in [
+            "",
+            "0001-01-01T00:00:00Z",
+            "2026-11-22",
+            "2026-13-01T00:00:00Z",
+            "é",
+            "T",
+            "2026-11-22Té",
+        ] {
+            assert_eq!(unix_ns(text), None, "{text}");
         }
     }
 

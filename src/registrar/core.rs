@@ -38,14 +38,12 @@ pub(super) enum Input {
     Wanted(Vec<Wanted>),
     /// Docker was asked and gave no valid answer.
     DockerSilent,
-    /// Docker says that a signal was sent to a container.
+    /// Docker says that a signal was sent to a container, and when, in nanoseconds
+    /// of its clock.
     Killed {
         container: String,
         signal: Option<i32>,
-    },
-    /// Docker says that a container was started.
-    Started {
-        container: String,
+        at_ns: Option<i64>,
     },
     Checked {
         probe: Probe,
@@ -179,10 +177,9 @@ impl Core {
         match input {
             Input::Wanted(wanted) => self.note_wanted(wanted, now),
             Input::DockerSilent => self.note_silence(now, &mut actions),
-            Input::Killed { container, signal } => self.note_kill(&container, signal, now),
-            // Events come in order: whatever was signalled before was to an earlier
-            // run, although a look may have shown this one already.
-            Input::Started { container } => drop(self.leaving.remove(&container)),
+            Input::Killed { container, signal, at_ns } => {
+                self.note_kill(&container, signal, at_ns, now);
+            }
             Input::Checked { probe, is_reachable } => {
                 self.note_check(probe, is_reachable, &mut actions);
             }
@@ -240,10 +237,20 @@ impl Core {
         }
     }
 
-    fn note_kill(&mut self, container: &str, signal: Option<i32>, now: Instant) {
+    fn note_kill(
+        &mut self,
+        container: &str,
+        signal: Option<i32>,
+        at_ns: Option<i64>,
+        now: Instant,
+    ) {
         let Some(wanted) = self.wanted.iter().find(|w| w.life.container == container) else {
             return;
         };
+        // A late word of the run before: a look has shown the present one already.
+        if at_ns.zip(wanted.started_ns).is_some_and(|(at_ns, started_ns)| at_ns < started_ns) {
+            return;
+        }
         // Podman's events may lack the signal. Other signals ask for something else.
         if signal.is_none_or(|signal| signal == wanted.stop_signal || signal == SIGKILL) {
             let until = now + SURVIVAL.max(wanted.stop_timeout);

@@ -26,9 +26,7 @@ pub(super) enum Report {
     Killed {
         container: String,
         signal: Option<i32>,
-    },
-    Started {
-        container: String,
+        at_ns: Option<i64>,
     },
     /// Events are followed from now on.
     Subscribed,
@@ -136,15 +134,11 @@ impl EventWatcher {
             return;
         }
         debug!("Docker says {} of {}", event.action, self.container);
-        let container = event.container().to_owned();
-        let report = match event.action.as_str() {
-            "kill" => Some(Report::Killed { container, signal: event.signal() }),
-            "start" => Some(Report::Started { container }),
-            _ => None,
-        };
-        if let Some(report) = report {
+        if event.action == "kill" {
+            let container = event.container().to_owned();
+            let (signal, at_ns) = (event.signal(), event.time_nano);
             // Without a registrar the process is ending.
-            let _ = self.reports.send(report);
+            let _ = self.reports.send(Report::Killed { container, signal, at_ns });
         }
         // An inspection may show a later state than the event: only it is believed.
         self.looks.ask();

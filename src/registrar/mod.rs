@@ -245,8 +245,9 @@ impl Registrar {
     /// Turns a report into an input of the core, and says what is new.
     fn note(&mut self, report: Report) -> Result<Option<Input>, Failure> {
         match report {
-            Report::Killed { container, signal } => Ok(Some(Input::Killed { container, signal })),
-            Report::Started { container } => Ok(Some(Input::Started { container })),
+            Report::Killed { container, signal, at_ns } => {
+                Ok(Some(Input::Killed { container, signal, at_ns }))
+            }
             Report::Subscribed => {
                 if let Some(outage) = &mut self.events_outage {
                     outage.mended = Some(Instant::now());

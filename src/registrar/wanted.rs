@@ -20,6 +20,8 @@ pub(super) struct Wanted {
     pub(super) value: String,
     pub(super) address: HostPort,
     pub(super) life: Life,
+    /// When that life began, in nanoseconds of Docker's clock.
+    pub(super) started_ns: Option<i64>,
     /// The signal that asks the container to stop.
     pub(super) stop_signal: i32,
     /// Between that signal and SIGKILL.
@@ -88,9 +90,7 @@ impl Target {
     /// The entry of a fixed address; `None` for a container's.
     pub(super) fn fixed(&self) -> Option<Wanted> {
         match &self.source {
-            Source::Fixed(address) => {
-                Some(self.wanted(address.clone(), Life::default(), 0, Duration::ZERO))
-            }
+            Source::Fixed(address) => Some(self.wanted(address.clone())),
             Source::Container { .. } => None,
         }
     }
@@ -136,8 +136,13 @@ impl Target {
             Ok(Some(address)) => {
                 let life =
                     Life { container: container.id.clone(), started_at: state.started_at.clone() };
-                let timeout = Duration::from_secs(container.stop_timeout_s());
-                Verdict::Present(self.wanted(address, life, container.stop_signal(), timeout))
+                Verdict::Present(Wanted {
+                    life,
+                    started_ns: container.state.started_ns(),
+                    stop_signal: container.stop_signal(),
+                    stop_timeout: Duration::from_secs(container.stop_timeout_s()),
+                    ..self.wanted(address)
+                })
             }
             Ok(None) => Verdict::NotYet,
             Err(problem) => {
@@ -146,16 +151,19 @@ impl Target {
         }
     }
 
-    fn wanted(
-        &self,
-        address: HostPort,
-        life: Life,
-        stop_signal: i32,
-        stop_timeout: Duration,
-    ) -> Wanted {
+    /// The entry for `address`, without a container behind it.
+    fn wanted(&self, address: HostPort) -> Wanted {
         let attributes = self.attributes.clone();
         let value = Registration { address: address.clone(), attributes }.to_string();
-        Wanted { key: self.key.clone(), value, address, life, stop_signal, stop_timeout }
+        Wanted {
+            key: self.key.clone(),
+            value,
+            address,
+            life: Life::default(),
+            started_ns: None,
+            stop_signal: 0,
+            stop_timeout: Duration::ZERO,
+        }
     }
 }
 

@@ -27,13 +27,14 @@ fn wanted(port: u16, started_at: &str) -> Wanted {
         value: format!("10.1.0.1:{port}"),
         address,
         life: Life { container: "c1".to_owned(), started_at: started_at.to_owned() },
+        started_ns: None,
         stop_signal: STOP_SIGNAL,
         stop_timeout: Duration::from_secs(10),
     }
 }
 
 fn killed(signal: impl Into<Option<i32>>) -> Input {
-    Input::Killed { container: "c1".to_owned(), signal: signal.into() }
+    Input::Killed { container: "c1".to_owned(), signal: signal.into(), at_ns: None }
 }
 
 impl World {
@@ -195,7 +196,7 @@ fn the_stop_signal_removes_before_the_container_stops() {
 fn other_signals_and_other_containers_change_nothing() {
     let mut world = World::registered();
     world.tell(killed(1));
-    world.tell(Input::Killed { container: "c2".to_owned(), signal: Some(SIGKILL) });
+    world.tell(Input::Killed { container: "c2".to_owned(), signal: Some(SIGKILL), at_ns: None });
     assert_eq!(world.take_done(), [""; 0]);
 }
 
@@ -230,12 +231,19 @@ fn a_restart_is_registered_at_once_whatever_was_signalled_before() {
 }
 
 #[test]
-fn a_late_kill_event_of_the_run_before_is_undone_by_the_start_that_follows_it() {
-    let mut world = World::registered();
-    world.tell(killed(STOP_SIGNAL));
-    assert_eq!(world.stored(), None);
-    world.tell(Input::Started { container: "c1".to_owned() });
+fn a_late_kill_event_of_the_run_before_changes_nothing() {
+    let mut world = World::new();
+    let started = Wanted { started_ns: Some(1_000), ..wanted(1, "t2") };
+    world.tell(Input::Wanted(vec![started]));
+    let killed = |at_ns| Input::Killed {
+        container: "c1".to_owned(),
+        signal: Some(STOP_SIGNAL),
+        at_ns: Some(at_ns),
+    };
+    world.tell(killed(999));
     assert_eq!(world.stored(), Some("10.1.0.1:1"));
+    world.tell(killed(1_001));
+    assert_eq!(world.stored(), None);
 }
 
 #[test]

@@ -292,7 +292,7 @@ impl Containers {
         let (seconds, nanos) = now();
         let container = self.named(name);
         container.running = true;
-        container.started_at = format!("2026-11-22T20:{:02}:00.{nanos:09}Z", seconds / 60 % 60);
+        container.started_at = rfc3339(seconds, nanos);
         if let Some((port, bindings)) = published {
             container.ports.insert(format!("{port}/tcp"), Some(bindings.to_vec()));
         }
@@ -323,6 +323,29 @@ impl Containers {
         }
         event
     }
+}
+
+/// A time as Docker writes it, by the same clock as its events.
+fn rfc3339(seconds: u64, nanos: u64) -> String {
+    let (mut days, mut year) = (seconds / 86_400, 1970);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let mut month = 0;
+    let february = 28 + u64::from(is_leap(year));
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        month += 1;
+        if days < length {
+            break;
+        }
+        days -= length;
+    }
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z", days + 1)
 }
 
 /// Empty for a moment after a start.

@@ -27,5 +27,9 @@ else
     printf '*** scripts/dockerd.sh start (as root) starts one.\n'
 fi
 
-printf '\n%s passed, %s failed, %s skipped\n' "$(count passed)" "$(count failed)" "$skipped"
+# A test that finds out only while it runs that it cannot (as root, as nobody) says
+# so in a line of its own, and cargo counts it as passed.
+unable=$(grep -c '^SKIPPED ' "$log" || true)
+printf '\n%s passed, %s failed, %s skipped\n' \
+    "$(($(count passed) - unable))" "$(count failed)" "$((skipped + unable))"
 exit "$status"

@@ -2,6 +2,7 @@
 
 mod etcd_faults;
 mod listeners;
+mod policies;
 mod stream;
 mod values;
 

@@ -118,10 +118,11 @@ impl<'a> Poller<'a> {
         let text = report::chain(error);
         let Some(lasted) = self.outage.failed(Instant::now(), &text) else { return };
         let (name, count) = (self.pool.name(), self.pool.count());
+        let plural = if count == 1 { "" } else { "s" };
         let pause = report::duration(pause);
         let lasting = report::lasting(lasted);
         warn!(
-            "{name}: {text}{lasting}; still serving {count} known instances; next attempt in {pause}"
+            "{name}: {text}{lasting}; still serving {count} known instance{plural}; next attempt in {pause}"
         );
     }
 

@@ -92,13 +92,24 @@ impl Daemon {
                 Ok(())
             }
             recv(self.ended) -> ended => match ended {
-                Ok(Ended { name, outcome: Ok(()) }) => {
-                    Err(Failure::Running(format!("thread {name} ended")))
-                }
+                Ok(Ended { name, outcome: Ok(()) }) => Err(self.failure_behind(name)),
                 Ok(Ended { outcome: Err(failure), .. }) => Err(failure),
                 Err(_) => unreachable!("this struct holds a sender"),
             }
         }
+    }
+
+    /// Why the thread called `name` ended, which did so in order: because one it works
+    /// for has gone, whose own reason may come a moment later.
+    fn failure_behind(&self, name: &str) -> Failure {
+        /// Between the end of what a thread held and the word of its end.
+        const MOMENT: Duration = Duration::from_secs(1);
+        while let Ok(ended) = self.ended.recv_timeout(MOMENT) {
+            if let Err(failure) = ended.outcome {
+                return failure;
+            }
+        }
+        Failure::Running(format!("thread {name} ended"))
     }
 
     /// Asks all threads to stop, and gives the one called `name` until `patience`

@@ -1,7 +1,7 @@
 # What can be done here; `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test e2e demo static image clean
+.PHONY: help build check test e2e demo bench static image clean
 SHELL := /bin/bash
 
 TARGET := x86_64-unknown-linux-musl
@@ -32,6 +32,13 @@ e2e: ## the article's five units, one after the other, on a Docker engine
 demo: ## the article's story on screen: register, restart, fail-over
 	cargo build --locked --release
 	scripts/demo.sh target/release/ambassador
+
+# BENCH takes options of the comparison, for example BENCH=--quick.
+bench: static ## beside HAProxy, nginx, socat and others on this machine; rewrites the table in README
+	scripts/packages.sh haproxy:haproxy nginx:nginx libnginx-mod-stream socat:socat systemd \
+	    docker.io:docker-proxy redis-server:redis-server redis-tools:redis-benchmark
+	AMBASSADOR_BIN=$(CURDIR)/$(STATIC) cargo bench --locked --bench compare -- \
+	    --json target/bench.json --readme README.md $(BENCH)
 
 static: ## the static binary, for musl
 	cargo_musl=$$(scripts/musl-target.sh) && $$cargo_musl build --locked --release --target $(TARGET)

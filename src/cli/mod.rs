@@ -1,29 +1,28 @@
 //! What may be typed, and what it means once the environment is taken into
 //! account. Pure: arguments and environment in, a role out.
 
-#![allow(
-    rustdoc::broken_intra_doc_links,
-    rustdoc::invalid_html_tags,
-    reason = "comments on options are the text of --help, not markup"
-)]
-
 mod environment;
 mod refusal;
+mod typed;
 mod values;
 
-use std::{ffi::OsString, net::IpAddr, num::NonZeroU16, path::Path, time::Duration};
+use std::{ffi::OsString, net::IpAddr, path::Path};
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches};
 use log::LevelFilter;
 
+use self::typed::{
+    BalanceName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedEtcd, TypedForward, TypedProxy,
+    TypedRegister, TypedServing,
+};
 pub(crate) use self::{environment::Environment, refusal::Refusal};
 use crate::{
     address::HostPort,
-    docker, etcd,
+    etcd,
     logging::Filter,
     registrar::{self, HostIp, Source, Target},
     roles::{Env, Forward, List, Proxy, Register, Registry, Role, Route, Serving},
-    service::{Attribute, InstanceName, Prefix, ServiceName},
+    service::{Attribute, ServiceName},
     traffic::{Balance, Listen, OnRemove, ProxyHeader, Settings},
 };
 
@@ -37,237 +36,6 @@ pub(crate) struct Invocation {
 /// The names of the 2014 images, and the commands they are now.
 const ROLES_BY_NAME: [(&str, &str); 3] =
     [("simple-amb", "forward"), ("docker-register", "register"), ("dynamic-etcd-amb", "proxy")];
-
-/// Connects containers across hosts through etcd.
-#[derive(Debug, Parser)]
-#[command(
-    name = "ambassador",
-    version,
-    disable_help_subcommand = true,
-    args_override_self = true,
-    propagate_version = true,
-    max_term_width = 100,
-    after_help = "Every option of a command can also be given as the environment variable\n\
-                  AMBASSADOR_<OPTION> (upper case, '-' as '_'); the option wins. Called as simple-amb,\n\
-                  docker-register or dynamic-etcd-amb, the program is forward, register or proxy."
-)]
-struct Typed {
-    /// Log more: once for debug, twice for trace.
-    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet", display_order = 100)]
-    verbose: u8,
-    /// Log less: once for warnings and errors, twice for errors only.
-    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 101)]
-    quiet: u8,
-    #[command(subcommand)]
-    command: TypedCommand,
-}
-
-#[derive(Debug, Subcommand)]
-#[command(args_override_self = true)]
-enum TypedCommand {
-    Forward(TypedForward),
-    Register(Box<TypedRegister>),
-    Proxy(TypedProxy),
-    List(TypedList),
-    Env(TypedEnv),
-}
-
-/// Forwards TCP to fixed addresses.
-///
-/// Without UPSTREAM, every link variable <ALIAS>_PORT_<N>_TCP=tcp://HOST:PORT of the
-/// environment is read, and each N is listened on; where the variable's address fails,
-/// the name <alias> is dialled. Prints "listening NAME ADDR:PORT" for each listener.
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
-struct TypedForward {
-    /// Where to: HOST:PORT. A name is looked up for every connection; several
-    /// upstreams take turns.
-    #[arg(value_name = "UPSTREAM", value_parser = values::upstream)]
-    upstreams: Vec<HostPort>,
-    /// PORT (every interface), ADDR:PORT or [V6]:PORT; port 0 picks a free one.
-    /// [default: 10000]
-    #[arg(long, value_name = "LISTEN")]
-    listen: Option<Listen>,
-    #[command(flatten)]
-    serving: TypedServing,
-}
-
-/// Keeps a container's published address in etcd.
-///
-/// The entry PREFIX/SERVICE/CONTAINER exists while the container runs, is not paused,
-/// and its PORT is published. It is taken out before the container stops, and when this
-/// program is stopped.
-#[derive(Debug, Args)]
-#[command(
-    args_override_self = true,
-    override_usage = "ambassador register [OPTIONS] CONTAINER PORT SERVICE [KEY=VALUE...]\n       \
-                      ambassador register [OPTIONS] --address HOST:PORT SERVICE [KEY=VALUE...]"
-)]
-struct TypedRegister {
-    /// CONTAINER PORT SERVICE, or SERVICE with --address; then attributes, kept in the
-    /// entry after its address (an integer as a number, anything else as a string).
-    #[arg(value_name = "CONTAINER PORT SERVICE")]
-    words: Vec<String>,
-    /// Registers HOST:PORT, a service outside containers, for as long as this runs.
-    #[arg(long, value_name = "HOST:PORT", value_parser = values::upstream)]
-    address: Option<HostPort>,
-    /// Docker's API: unix://PATH or tcp://HOST:PORT.
-    /// [default: DOCKER_HOST, then unix:///var/run/docker.sock]
-    #[arg(long, value_name = "ADDR")]
-    docker: Option<docker::Address>,
-    /// The address other hosts reach this host at. [default: the published address; for
-    /// ports published everywhere HOST_IP, then COREOS_PRIVATE_IPV4]
-    #[arg(long, value_name = "IP", value_parser = values::host_ip)]
-    host_ip: Option<IpAddr>,
-    /// Registered only while a TCP connect to the address succeeds: tried every third
-    /// of the TTL, out after 2 failures. [default: off]
-    #[arg(long, value_name = "KIND")]
-    check: Option<Check>,
-    /// The last part of the key. [default: the container's name; HOST:PORT with --address]
-    #[arg(long, value_name = "NAME")]
-    instance: Option<InstanceName>,
-    /// How long an entry outlives this program when it cannot take it out: 3s to 1h, in
-    /// whole seconds, rounded up. Refreshed every third of it.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::ttl)]
-    ttl: Duration,
-    /// Print what would be registered and why, write nothing, and exit.
-    #[arg(long)]
-    explain: bool,
-    /// Taken as every role takes it; a registrar has no connections to wait for.
-    #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = values::up_to_an_hour)]
-    drain: Duration,
-    #[command(flatten)]
-    etcd: TypedEtcd,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Check {
-    Tcp,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum BalanceName {
-    RoundRobin,
-    LeastConn,
-    Random,
-    Source,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OnRemoveName {
-    Keep,
-    Probe,
-    Close,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SendProxy {
-    V1,
-    V2,
-}
-
-/// Forwards TCP to whatever is registered now.
-///
-/// New connections take turns over the instances of SERVICE; one that cannot be reached
-/// is passed over. A client is held while there is none. Prints "listening NAME
-/// ADDR:PORT" for each listener, before etcd has answered.
-#[derive(Debug, Args)]
-#[command(
-    args_override_self = true,
-    override_usage = "ambassador proxy [OPTIONS] SERVICE LISTEN [SERVICE LISTEN]..."
-)]
-struct TypedProxy {
-    /// Pairs of a service's name and the PORT (every interface), ADDR:PORT or [V6]:PORT
-    /// its clients connect to; port 0 picks a free one.
-    #[arg(value_name = "SERVICE LISTEN", required = true)]
-    routes: Vec<String>,
-    #[command(flatten)]
-    serving: TypedServing,
-    #[command(flatten)]
-    etcd: TypedEtcd,
-}
-
-/// Prints what is registered.
-///
-/// Exits with 1 if SERVICE has no instance, or if etcd does not answer for 10 s.
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
-struct TypedList {
-    /// Only this service.
-    service: Option<ServiceName>,
-    /// For programs: an array of {service, instance, host, port, ttl_s, weight, attributes}.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    etcd: TypedEtcd,
-}
-
-/// Prints the variables of `docker run --link`, for --env-file.
-///
-/// They name the first instance of SERVICE, as it is now. Exits with 1 if there is none,
-/// or if etcd does not answer for 10 s.
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
-struct TypedEnv {
-    /// Whose first instance is named.
-    service: ServiceName,
-    /// The port the client was written for, as in <ALIAS>_PORT_<PORT>_TCP.
-    #[arg(value_parser = values::port)]
-    port: NonZeroU16,
-    /// The first part of the variables. [default: SERVICE in upper case, '-' and '.' as '_']
-    #[arg(long, value_name = "NAME", value_parser = values::alias)]
-    alias: Option<String>,
-    #[command(flatten)]
-    etcd: TypedEtcd,
-}
-
-#[derive(Debug, Args)]
-struct TypedEtcd {
-    /// The members to talk to, separated by commas; the next one is tried when one fails.
-    /// [default: ETCDCTL_ENDPOINTS, then the link variables ETCD_PORT_<N>_TCP_ADDR and
-    /// _PORT, then http://127.0.0.1:2379]
-    #[arg(long, value_name = "URL,...", value_parser = values::members)]
-    etcd: Option<values::Members>,
-    /// The directory of all services.
-    #[arg(long, value_name = "PATH", default_value = "/services")]
-    prefix: Prefix,
-}
-
-#[derive(Debug, Args)]
-struct TypedServing {
-    /// For one attempt to connect to one instance, 1ms to 5m; then the next is tried.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = values::connect_timeout)]
-    connect_timeout: Duration,
-    /// How long a client is held while nothing can be reached, up to 1h; 0 resets it at once.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::up_to_an_hour)]
-    wait: Duration,
-    /// How long an instance that failed to connect is tried last, up to 1h.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::up_to_an_hour)]
-    eject: Duration,
-    /// Which instance a new connection gets: in turn (as often as its weight says), the one
-    /// with the fewest connections for its weight, any, or always the same for a client's
-    /// address.
-    #[arg(long, value_name = "HOW", default_value = "round-robin")]
-    balance: BalanceName,
-    /// Open connections of an instance that left the registry: left alone; cut if a fresh
-    /// dial to it fails; cut at once.
-    #[arg(long, value_name = "WHAT", default_value = "probe")]
-    on_remove: OnRemoveName,
-    /// Cut a connection that moved no byte for so long, 1s to 24h. [default: off]
-    #[arg(long, value_name = "DURATION", value_parser = values::idle_timeout)]
-    idle_timeout: Option<Duration>,
-    /// Begin each upstream connection with a PROXY protocol header. [default: off]
-    #[arg(long, value_name = "VERSION")]
-    send_proxy: Option<SendProxy>,
-    /// Open connections at the same time, 1 to 100000, lowered to what the limits of the
-    /// process allow; more clients wait.
-    #[arg(long, value_name = "N", default_value = "2048", value_parser = values::max_connections)]
-    max_connections: usize,
-    /// How long open connections may go on after SIGTERM or SIGINT before they are reset,
-    /// up to 1h. A second signal resets them at once.
-    #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = values::up_to_an_hour)]
-    drain: Duration,
-}
 
 /// Reads the command line. `arguments` begins with the name of the program.
 ///

@@ -8,6 +8,7 @@
 mod check;
 mod core;
 mod docker_watch;
+mod explain;
 mod wanted;
 
 use std::{
@@ -25,13 +26,13 @@ use self::{
     wanted::{Verdict, Wanted},
 };
 use crate::{
-    docker,
     etcd::{self, Store},
     outage::Outage,
     report::{self, Failure},
     stop::Stop,
 };
 
+pub(crate) use explain::explain;
 pub(crate) use wanted::{HostIp, Source, Target};
 
 /// Reports that may wait for the registrar, which may wait for etcd.
@@ -105,54 +106,6 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         events_outage: None,
     };
     Threads { registrar, docker, checker }
-}
-
-/// One look at Docker, for `--explain`: what would be registered, and why, in
-/// lines for a reader; or why nothing would be.
-pub(crate) fn explain(config: &Config) -> Result<String, Failure> {
-    let target = &config.target;
-    let (wanted, why) = match &target.source {
-        Source::Fixed(address) => {
-            let wanted = target.fixed().expect("a fixed address has an entry");
-            (wanted, format!("{address} was given as --address"))
-        }
-        Source::Container { name, port, host_ip, docker } => {
-            let container = docker::Client::new(docker.clone())
-                .container(name)
-                .map_err(|error| Failure::Running(report::chain(&error)))?;
-            let verdict = target.judge(name, *port, host_ip, container.as_ref());
-            let not_registered = |why: &str| format!("not registered: {why}");
-            match verdict {
-                Verdict::Present(wanted) => {
-                    let published: Vec<String> = container
-                        .iter()
-                        .flat_map(|container| container.bindings(port.get()).unwrap_or_default())
-                        .map(|binding| format!("{}:{}", binding.host_ip, binding.host_port))
-                        .collect();
-                    let published = published.join(", ");
-                    let rule = host_ip.rule(&wanted.address);
-                    (
-                        wanted,
-                        format!("container {name} publishes {port}/tcp at {published}; {rule}"),
-                    )
-                }
-                Verdict::Absent(why) | Verdict::Unpublished(why) => {
-                    return Err(Failure::Running(not_registered(&why)));
-                }
-                Verdict::NotYet => {
-                    let why = format!("Docker has not assigned {port}/tcp of {name} a port yet");
-                    return Err(Failure::Running(not_registered(&why)));
-                }
-                Verdict::Unreachable(why) => return Err(Failure::Usage(not_registered(&why))),
-            }
-        }
-    };
-    let ttl = config.ttl.as_secs();
-    let check = if config.has_check { "while a TCP connect succeeds" } else { "without a check" };
-    Ok(format!(
-        "key    {}\nvalue  {}\nttl    {ttl} s, refreshed every third of it, {check}\nwhy    {why}",
-        wanted.key, wanted.value
-    ))
 }
 
 /// Docker answers, but its events cannot be followed.

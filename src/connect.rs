@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::address::{Host, HostPort};
@@ -76,6 +77,11 @@ pub(crate) fn resolve(target: &HostPort) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
+/// Whether `error` is one that std has no name of its own for.
+pub(crate) fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
+    errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// A blocking connect bounded by the socket's send timeout, which costs one call
 /// where a non-blocking connect with poll costs five.
 ///
@@ -87,9 +93,11 @@ fn connect(socket: &Socket, address: &SockAddr, timeout: Duration) -> io::Result
     }
     socket.set_write_timeout(Some(timeout))?;
     socket.connect(address).map_err(|error| {
-        let timed_out = error.kind() == io::ErrorKind::WouldBlock
-            || error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error());
-        if timed_out { io::ErrorKind::TimedOut.into() } else { error }
+        if is_one_of(&error, &[Errno::INPROGRESS, Errno::AGAIN]) {
+            io::ErrorKind::TimedOut.into()
+        } else {
+            error
+        }
     })?;
     socket.set_write_timeout(None)
 }

@@ -155,9 +155,7 @@ pub(super) struct Frontend {
 impl Drop for Frontend {
     /// Wakes what waits, on every way out: the acceptors are joined after this.
     fn drop(&mut self) {
-        self.resources.connections.close();
-        self.closers.iter().for_each(AcceptorCloser::close);
-        self.pools.iter().for_each(|pool| pool.close());
+        self.close();
     }
 }
 
@@ -224,11 +222,9 @@ impl Frontend {
     /// Ends in order: no new client, a reset for those that wait for an instance,
     /// and `drain` for the others, unless a second request to stop comes.
     pub(super) fn drain(&self, daemon: Daemon) {
-        self.resources.connections.close();
         let Daemon { guard, joined, requests, .. } = daemon;
         drop(guard);
-        self.closers.iter().for_each(AcceptorCloser::close);
-        self.pools.iter().for_each(|pool| pool.close());
+        self.close();
         drop(joined);
         let drain = self.serving.drain;
         let count = self.resources.connections.count();
@@ -243,6 +239,13 @@ impl Frontend {
         }
         // What the process leaves open, the kernel closes: as a reset from now on.
         self.resources.connections.reset_all();
+    }
+
+    /// Takes in no client any more, and resets those that wait for an instance.
+    fn close(&self) {
+        self.resources.connections.close();
+        self.closers.iter().for_each(AcceptorCloser::close);
+        self.pools.iter().for_each(|pool| pool.close());
     }
 
     fn wait_until_none(&self, deadline: Instant, requests: &StopRequests) {

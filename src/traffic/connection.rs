@@ -17,7 +17,7 @@ use super::{
     pipes::Pipes,
     pool::Pool,
 };
-use crate::{address::HostPort, report};
+use crate::report;
 
 /// What every connection of one listener is served with.
 #[derive(Debug, Clone)]
@@ -48,10 +48,10 @@ fn serve(service: &Arc<Service>, entry: Entry) {
         entry.link.reset_on_close();
         return;
     };
-    entry.link.target.get_or_init(|| target.clone());
+    entry.link.target.get_or_init(|| target);
     entry.link.upstream.get_or_init(|| Side::new(stream));
     let name = format!("down-{}", entry.id);
-    let connection = Arc::new(Connection { entry, started, target, service: Arc::clone(service) });
+    let connection = Arc::new(Connection { entry, started, service: Arc::clone(service) });
     let down = {
         let connection = Arc::clone(&connection);
         move || {
@@ -73,7 +73,6 @@ fn serve(service: &Arc<Service>, entry: Entry) {
 struct Connection {
     entry: Entry,
     started: Instant,
-    target: HostPort,
     service: Arc<Service>,
 }
 
@@ -88,7 +87,8 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let (client, upstream) = self.sides();
-        let Connection { entry, started, target, service } = &*self;
+        let Connection { entry, started, service } = &*self;
+        let target = entry.link.target.get().expect("it is dialled");
         service.pool.closed(target);
         debug!(
             "{}: {target} served {} for {}: {} bytes up, {} bytes down{}",

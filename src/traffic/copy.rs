@@ -54,6 +54,17 @@ impl Side {
         Side { stream, is_write_shut: AtomicBool::new(false), bytes: AtomicU64::new(0) }
     }
 
+    /// Whether this side was reset, as far as poll(2) can tell.
+    ///
+    /// Once our FIN is out, a finished peer looks like a reset one; but then no
+    /// other thread uses the socket, so a reset would have been reported to the
+    /// read. The flag is looked at again because our FIN may have been sent since
+    /// the first look.
+    fn was_reset(&self) -> bool {
+        let is_shut = || self.is_write_shut.load(Ordering::Acquire);
+        !is_shut() && sockets::was_reset(&self.stream) && !is_shut()
+    }
+
     fn count(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -141,7 +152,7 @@ impl Link {
     /// After a reset both sides are reset when the last thread lets go of them,
     /// so that a truncated stream never looks complete.
     pub(super) fn copy(&self, from: &Side, to: &Side, pipes: &Pipes) {
-        match self.copy_bytes(from, to, pipes).and_then(|()| self.check_end(from)) {
+        match self.copy_bytes(from, to, pipes).and_then(|()| self.check(from)) {
             Ok(()) => {
                 to.is_write_shut.store(true, Ordering::Release);
                 // It fails only for a side that is gone, and its own thread sees that.
@@ -156,15 +167,11 @@ impl Link {
         }
     }
 
-    /// Whether `from`, which has been read to its end, ended in order.
-    fn check_end(&self, from: &Side) -> io::Result<()> {
-        // Once our FIN is out, a finished peer looks like a reset one; but then no
-        // other thread uses the socket, so a reset would have been reported to the
-        // read. The flag is looked at again because our FIN may have been sent
-        // since the first look.
-        let is_shut = || from.is_write_shut.load(Ordering::Acquire);
-        let was_reset = !is_shut() && sockets::was_reset(&from.stream) && !is_shut();
-        if self.is_broken() || was_reset {
+    /// An error if the connection was cut, or `from` reset. To be called when `from` has
+    /// been read to its end, which may not be an orderly one, and when `to` has taken
+    /// nothing for a while: a slow reader is waited for, but not for those.
+    fn check(&self, from: &Side) -> io::Result<()> {
+        if self.is_broken() || from.was_reset() {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(())
@@ -248,7 +255,7 @@ impl Link {
                 match splice(&pipe.read, &to.stream, left) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Ok(written) => left -= written,
-                    Err(Errno::AGAIN) => self.check_stuck(from)?,
+                    Err(Errno::AGAIN) => self.check(from)?,
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -263,21 +270,9 @@ impl Link {
             match (&to.stream).write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.check_stuck(from)?
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.check(from)?,
                 Err(error) => return Err(error),
             }
-        }
-        Ok(())
-    }
-
-    /// Called when `to` has taken nothing for a while: a slow reader is waited for,
-    /// but not for a connection that was cut, nor for a peer that is gone.
-    fn check_stuck(&self, from: &Side) -> io::Result<()> {
-        let is_write_shut = from.is_write_shut.load(Ordering::Acquire);
-        if self.is_broken() || !is_write_shut && sockets::was_reset(&from.stream) {
-            return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ fn is_local(ip: IpAddr) -> bool {
 /// about the upstream.
 fn is_ours(error: &io::Error) -> bool {
     let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    ours.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    connect::is_one_of(error, &ours)
 }
 
 /// Connects to an upstream of `pool`. `None` after `settings.wait` without one,
@@ -87,10 +87,6 @@ pub(super) fn dial(
                 break;
             }
             if let Some(stream) = round.try_target(&target) {
-                if let Some(lasted) = pool.outage_ends(Instant::now()) {
-                    let lasted = report::duration(lasted);
-                    info!("{}: reachable again after {lasted}", pool.name());
-                }
                 return Some((stream, target));
             }
         }
@@ -159,7 +155,10 @@ impl Round<'_> {
             }
             match self.connect(address) {
                 Ok(stream) => {
-                    self.pool.opened(target);
+                    if let Some(lasted) = self.pool.opened(target) {
+                        let lasted = report::duration(lasted);
+                        info!("{}: reachable again after {lasted}", self.pool.name());
+                    }
                     return Some(stream);
                 }
                 Err(error) => self.failed(target, &error),

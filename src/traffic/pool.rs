@@ -251,11 +251,13 @@ impl Pool {
     }
 
     /// Notes that `address` answered, with a connection that is open from now on.
-    pub(super) fn opened(&self, address: &HostPort) {
+    /// Returns how long nothing could be reached, if that ends with it.
+    pub(super) fn opened(&self, address: &HostPort) -> Option<Duration> {
         let mut learned = self.learned();
         learned.ejected.remove(address);
         learned.failing.remove(address);
         *learned.open.entry(address.clone()).or_default() += 1;
+        learned.outage.ended(Instant::now())
     }
 
     /// Notes that a connection to `address` has ended.
@@ -272,11 +274,6 @@ impl Pool {
     /// Notes that nothing could be reached: how long already, if that is to be said.
     pub(super) fn outage_lasts(&self, now: Instant, problem: &str) -> Option<Duration> {
         self.learned().outage.failed(now, problem)
-    }
-
-    /// Notes that something was reached: how long nothing was, if that is news.
-    pub(super) fn outage_ends(&self, now: Instant) -> Option<Duration> {
-        self.learned().outage.ended(now)
     }
 }
 

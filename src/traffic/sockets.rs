@@ -13,7 +13,7 @@ use rustix::{
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::connect::KEEPALIVE;
+use crate::connect::{self, KEEPALIVE};
 
 /// Clients that may wait to be accepted: std's 128 make a burst of connections
 /// wait for seconds. The kernel lowers it to `net.core.somaxconn`.
@@ -80,8 +80,7 @@ pub(crate) fn bind(listen: Listen) -> io::Result<Bound> {
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {
-    let absent = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
-    absent.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    connect::is_one_of(error, &[Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL])
 }
 
 fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {

@@ -4,9 +4,15 @@ use std::{fs, path::Path};
 
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
-/// Descriptors for everything but connections: 128 for the pipes lent to busy
-/// streams, the rest for standard streams, listeners, etcd, Docker, name lookups.
-const RESERVED_FILES: u64 = 192;
+/// Descriptors kept free besides what is open at the start: requests to etcd and
+/// Docker, name lookups.
+const SPARE_FILES: u64 = 16;
+/// How many are assumed to be open where /proc cannot tell.
+const OPEN_FILES: u64 = 16;
+const FILES_PER_PIPE: u64 = 2;
+/// Pipes for busy streams: 64 of 1 MiB are what the kernel lets an unprivileged user
+/// have (pipe(7), `fs.pipe-user-pages-soft`).
+const MOST_PIPES: u64 = 64;
 /// A client and an upstream.
 const FILES_PER_CONNECTION: u64 = 2;
 
@@ -28,17 +34,25 @@ pub(crate) struct Limit {
     /// What is limited, and by how much, for a log line.
     pub(crate) what: String,
     pub(crate) connections: u64,
+    /// How many pipes may be used besides.
+    pub(crate) pipes: usize,
 }
 
 /// The limit that allows the fewest connections, after the one on open files has
-/// been raised as far as `wanted` connections need and the system lets us.
+/// been raised as far as `wanted` connections need and the system lets us. To be
+/// called when all listeners are open.
 pub(crate) fn tightest(wanted: usize) -> Limit {
-    raise_files(wanted as u64 * FILES_PER_CONNECTION + RESERVED_FILES);
+    let open = fs::read_dir("/proc/self/fd").map_or(OPEN_FILES, |files| files.count() as u64);
+    // Twice what is open: each listener has a poller with a connection to etcd.
+    let reserved = 2 * open + SPARE_FILES;
+    raise_files(wanted as u64 * FILES_PER_CONNECTION + MOST_PIPES * FILES_PER_PIPE + reserved);
+    let files = getrlimit(Resource::Nofile).current;
+    let pipes = files.map_or(MOST_PIPES, |files| pipes(files.saturating_sub(reserved)));
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     // Root is not held to RLIMIT_NPROC (getrlimit(2)).
     let processes = if geteuid().is_root() { None } else { getrlimit(Resource::Nproc).current };
     let limits = [
-        (getrlimit(Resource::Nofile).current, "open files", RESERVED_FILES, FILES_PER_CONNECTION),
+        (files, "open files", reserved + pipes * FILES_PER_PIPE, FILES_PER_CONNECTION),
         (processes, "processes of this user", RESERVED_THREADS, THREADS_PER_CONNECTION),
         (pids_max(), "processes of the control group", RESERVED_THREADS, THREADS_PER_CONNECTION),
         (
@@ -63,10 +77,17 @@ pub(crate) fn tightest(wanted: usize) -> Limit {
     let allowed = limits.into_iter().filter_map(|(limit, what, reserved, each)| {
         let limit = limit?;
         let connections = limit.saturating_sub(reserved) / each;
-        Some(Limit { what: format!("{limit} {what}"), connections })
+        Some(Limit { what: format!("{limit} {what}"), connections, pipes: pipes as usize })
     });
-    let unlimited = Limit { what: "nothing".to_owned(), connections: u64::MAX };
+    let unlimited =
+        Limit { what: "nothing".to_owned(), connections: u64::MAX, pipes: pipes as usize };
     allowed.min_by_key(|limit| limit.connections).unwrap_or(unlimited)
+}
+
+/// How many pipes the `files` for connections and pipes leave room for: a quarter of
+/// them, because a connection can do without a pipe.
+fn pipes(files: u64) -> u64 {
+    (files / 4 / FILES_PER_PIPE).min(MOST_PIPES)
 }
 
 /// Raises the soft limit on open files towards `needed`. The low default (1024)
@@ -122,6 +143,11 @@ mod tests {
     fn some_limit_is_known_and_allows_some_connections() {
         let limit = tightest(1);
         assert!(limit.connections > 0 && limit.connections < u64::MAX, "{limit:?}");
+    }
+
+    #[test]
+    fn pipes_take_a_quarter_of_few_files_and_a_fixed_number_of_many() {
+        assert_eq!([0, 7, 8, 32, 512, 1 << 20].map(pipes), [0, 0, 1, 4, 64, 64]);
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! dropped and counted.
 
 use std::{
-    cell::RefCell,
-    ffi::CString,
+    cell::Cell,
+    ffi::CStr,
+    fmt,
     io::{self, Write},
     panic,
     sync::{
@@ -75,28 +76,36 @@ pub(crate) fn start(filter: &Filter) -> io::Result<LogGuard> {
     Ok(LogGuard { shutdown: Some(shutdown), done })
 }
 
+/// The kernel keeps so much of a thread's name, and its NUL (prctl(2), PR_SET_NAME).
+const NAME_BYTES: usize = 15;
+
 thread_local! {
-    /// The name a thread has now, where it is not the one it was started with.
-    static NAME: RefCell<String> = const { RefCell::new(String::new()) };
+    /// The name a thread has now, where it is not the one it was started with; padded
+    /// with NUL. Not a `String`, because every idle connection has two of them.
+    static NAME: Cell<[u8; NAME_BYTES + 1]> = const { Cell::new([0; NAME_BYTES + 1]) };
 }
 
 /// Names this thread, in log lines and for `ps -T`. (`std::thread` names a thread
-/// once; those that carry connections are named after each of them.)
-pub(crate) fn name_thread(name: &str) {
-    NAME.with_borrow_mut(|current| {
-        current.clear();
-        current.push_str(name);
-    });
-    // Only log lines depend on a name; the kernel cuts it to 15 bytes.
-    if let Ok(name) = CString::new(name) {
-        let _ = rustix::thread::set_name(&name);
+/// once; those that carry connections are named after each of them.) What is beyond
+/// the 15 bytes of the kernel is cut.
+pub(crate) fn name_thread(name: fmt::Arguments<'_>) {
+    let mut bytes = [0; NAME_BYTES + 1];
+    // It fails for a name that is too long, of which it has written what fits.
+    let _ = (&mut bytes[..NAME_BYTES]).write_fmt(name);
+    NAME.set(bytes);
+    // Only log lines depend on a name.
+    if let Ok(name) = CStr::from_bytes_until_nul(&bytes) {
+        let _ = rustix::thread::set_name(name);
     }
 }
 
 fn with_thread_name<T>(then: impl FnOnce(&str) -> T) -> T {
-    NAME.with_borrow(|name| {
-        if name.is_empty() { then(thread::current().name().unwrap_or("-")) } else { then(name) }
-    })
+    let bytes = NAME.get();
+    let name = bytes.split(|byte| *byte == 0).next().and_then(|name| str::from_utf8(name).ok());
+    match name {
+        None | Some("") => then(thread::current().name().unwrap_or("-")),
+        Some(name) => then(name),
+    }
 }
 
 /// The end of the channel that `env_logger` writes to, one whole line a call.

@@ -176,7 +176,7 @@ impl Frontend {
             })?;
             bound.push((listener, pool));
         }
-        let resources = Resources::new(capped(serving.max_connections)?);
+        let resources = resources(serving.max_connections)?;
         let pools = bound.iter().map(|(_, pool)| Arc::clone(pool)).collect();
         Ok(Frontend { serving, resources, bound, pools, closers: Vec::new() })
     }
@@ -263,20 +263,21 @@ impl Frontend {
     }
 }
 
-/// How many connections there may be: what was asked for, or less where a limit of
-/// the process would be hit first.
-fn capped(max_connections: usize) -> Result<usize, Failure> {
-    let Limit { what, connections } = limits::tightest(max_connections);
-    match usize::try_from(connections) {
-        Ok(0) => Err(Failure::Usage(format!("a limit of {what} allows no connection"))),
+/// For as many connections as were asked for, or fewer where a limit of the process
+/// would be hit first.
+fn resources(max_connections: usize) -> Result<Resources, Failure> {
+    let Limit { what, connections, pipes } = limits::tightest(max_connections);
+    let connections = match usize::try_from(connections) {
+        Ok(0) => return Err(Failure::Usage(format!("a limit of {what} allows no connection"))),
         Ok(allowed) if allowed < max_connections => {
             warn!(
                 "at most {allowed} connections at a time, not {max_connections}: {what} allow no more"
             );
-            Ok(allowed)
+            allowed
         }
-        _ => Ok(max_connections),
-    }
+        _ => max_connections,
+    };
+    Ok(Resources::new(connections, pipes))
 }
 
 /// Tells systemd, if it asked to be told.

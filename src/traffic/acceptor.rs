@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,9 +9,7 @@ use std::{
 use log::{info, warn};
 
 use super::{
-    Bound, Connections, OwnListeners, Pool, Resources, Settings,
-    connection::{self, Service},
-    copy::Link,
+    Bound, OwnListeners, Pool, Resources, Settings, connection::Service, listener::Listener,
     sockets,
 };
 use crate::{outage::Outage, stop::Stop};
@@ -26,23 +23,18 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// descriptors, accepts succeed and fail in turns.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// One listener and what its clients are served with.
+/// The thread behind one listener.
 #[derive(Debug)]
-pub(crate) struct Acceptor {
-    listener: Arc<TcpListener>,
-    service: Arc<Service>,
-    connections: Arc<Connections>,
-}
+pub(crate) struct Acceptor(Arc<Service>);
 
 /// Ends an acceptor from another thread, which is blocked in accept(2).
 #[derive(Debug)]
-pub(crate) struct AcceptorCloser(Arc<TcpListener>);
+pub(crate) struct AcceptorCloser(Arc<Service>);
 
 impl AcceptorCloser {
     /// Clients that wait in the backlog are reset; no new one connects.
     pub(crate) fn close(&self) {
-        // On Linux this wakes accept(2) with EINVAL and frees the port's backlog.
-        let _ = rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Both);
+        self.0.listener.close();
     }
 }
 
@@ -55,25 +47,22 @@ impl Acceptor {
         resources: Resources,
     ) -> Self {
         let Resources { connections, crew, pipes } = resources;
-        let service = Arc::new(Service { pool, settings, own, crew, pipes });
-        Acceptor { listener: Arc::new(bound.listener), service, connections }
+        let listener = Listener::new(bound);
+        Acceptor(Arc::new(Service { listener, pool, settings, own, connections, crew, pipes }))
     }
 
     pub(crate) fn closer(&self) -> AcceptorCloser {
-        AcceptorCloser(Arc::clone(&self.listener))
-    }
-
-    fn link(&self, client: TcpStream, peer: SocketAddr) -> Link {
-        Link::new(client, peer, Arc::clone(&self.service.pool))
+        AcceptorCloser(Arc::clone(&self.0))
     }
 
     /// Accepts until `stop` is asked and the closer is called.
     pub(crate) fn run(self, stop: &Stop) {
-        let name = self.service.pool.name().to_owned();
+        let Acceptor(service) = self;
+        let name = service.pool.name();
         let mut outage = Outage::default();
         let mut pause = PAUSE_MIN;
         loop {
-            let accepted = self.listener.accept();
+            let accepted = service.listener.accept(stop);
             if stop.is_asked() {
                 if let Ok((client, _)) = accepted {
                     sockets::reset_on_close(&client);
@@ -81,17 +70,13 @@ impl Acceptor {
                 return;
             }
             match accepted {
-                Ok((client, peer)) => {
+                Ok(client) => {
                     if outage.ended_for(Instant::now(), QUIET).is_some() {
                         info!("{name}: accepting without pauses again");
                     }
                     pause = PAUSE_MIN;
-                    let Some(entry) = self.connections.enter(self.link(client, peer)) else {
-                        return;
-                    };
-                    if let Err(error) = connection::start(&self.service, entry) {
-                        warn!("{name}: no thread for a client, it is reset: {error}");
-                    }
+                    let Some(entry) = service.enter(client) else { return };
+                    service.start(entry);
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {

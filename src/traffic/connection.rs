@@ -1,7 +1,7 @@
 //! One connection: dial, copy up and copy down on a thread each, report.
 
 use std::{
-    io,
+    net::{SocketAddr, TcpStream},
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -9,68 +9,113 @@ use std::{
 use log::{debug, warn};
 
 use super::{
-    Settings,
+    Connections, Settings,
     connections::Entry,
     copy::{Link, Side},
-    crew::Crew,
+    crew::{Crew, Job},
     dial::{self, OwnListeners},
+    listener::Listener,
     pipes::Pipes,
     pool::Pool,
 };
-use crate::report;
+use crate::{logging, report};
 
-/// What every connection of one listener is served with.
-#[derive(Debug, Clone)]
+/// One listener, and what its clients are served with.
+#[derive(Debug)]
 pub(super) struct Service {
+    pub(super) listener: Listener,
     pub(super) pool: Arc<Pool>,
     pub(super) settings: Settings,
     pub(super) own: OwnListeners,
-    pub(super) crew: Arc<Crew>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) crew: Arc<Crew<Task>>,
     pub(super) pipes: Arc<Pipes>,
 }
 
-/// Serves the client of `entry` on threads of the crew.
-pub(super) fn start(service: &Arc<Service>, entry: Entry) -> io::Result<()> {
-    let link = Arc::clone(&entry.link);
-    let name = format!("up-{}", entry.id);
-    let up = {
-        let service = Arc::clone(service);
-        move || serve(&service, entry)
-    };
-    // Without a thread the closure, and with it the client, is dropped.
-    service.crew.run(name, up).inspect_err(|_| link.reset_on_close())
+/// What a thread of the crew carries.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Dial and copy up, and go on with the next client.
+    Up(Arc<Service>, Entry),
+    Down(Arc<Connection>),
 }
 
+impl Job for Task {
+    fn run(self) {
+        match self {
+            Task::Up(service, entry) => {
+                let mut next = Some(entry);
+                while let Some(entry) = next {
+                    logging::name_thread(format_args!("up-{}", entry.id));
+                    serve(&service, entry);
+                    logging::name_thread(format_args!("parked"));
+                    next = service.next_client();
+                }
+            }
+            Task::Down(connection) => {
+                logging::name_thread(format_args!("down-{}", connection.entry.id));
+                let (client, upstream) = connection.sides();
+                connection.entry.link.copy(upstream, client, &connection.service.pipes);
+                drop(connection);
+                logging::name_thread(format_args!("parked"));
+            }
+        }
+    }
+}
+
+impl Service {
+    /// Takes in a client, once there is room for it. `None` when the process is ending:
+    /// the client is reset.
+    pub(super) fn enter(&self, (client, peer): (TcpStream, SocketAddr)) -> Option<Entry> {
+        self.connections.enter(Link::new(client, peer, Arc::clone(&self.pool)))
+    }
+
+    /// Has the client of `entry` served at once.
+    pub(super) fn start(self: &Arc<Self>, entry: Entry) {
+        let link = Arc::clone(&entry.link);
+        self.crew.run(Task::Up(Arc::clone(self), entry)).unwrap_or_else(|error| {
+            warn!("{}: no thread for a client, it is reset: {error}", self.pool.name());
+            link.reset_on_close();
+        });
+    }
+
+    /// The next client for a thread that has served one. `None` if others see to it.
+    fn next_client(&self) -> Option<Entry> {
+        // Only the acceptor waits at the cap.
+        self.connections
+            .has_room()
+            .then(|| self.listener.help())
+            .flatten()
+            .and_then(|client| self.enter(client))
+    }
+}
+
+/// A frame of its own, so that a thread that waits for a client has a small one.
+#[inline(never)]
 fn serve(service: &Arc<Service>, entry: Entry) {
     let started = Instant::now();
-    let Service { pool, settings, own, crew, pipes } = &**service;
-    let Some((stream, target)) = dial::dial(pool, settings, own, &entry.link) else {
+    let Some((stream, target)) =
+        dial::dial(&service.pool, &service.settings, &service.own, &entry.link)
+    else {
         entry.link.reset_on_close();
         return;
     };
     entry.link.target.get_or_init(|| target);
     entry.link.upstream.get_or_init(|| Side::new(stream));
-    let name = format!("down-{}", entry.id);
     let connection = Arc::new(Connection { entry, started, service: Arc::clone(service) });
-    let down = {
-        let connection = Arc::clone(&connection);
-        move || {
-            let (client, upstream) = connection.sides();
-            connection.entry.link.copy(upstream, client, &connection.service.pipes);
-        }
-    };
-    if let Err(error) = crew.run(name, down) {
-        warn!("{}: no thread for a connection, it is reset: {error}", pool.name());
-        connection.entry.link.reset_on_close();
+    let (client, upstream) = connection.sides();
+    let link = &connection.entry.link;
+    if let Err(error) = service.crew.run(Task::Down(Arc::clone(&connection))) {
+        warn!("{}: no thread for a connection, it is reset: {error}", service.pool.name());
+        link.reset_on_close();
         return;
     }
-    let (client, upstream) = connection.sides();
-    connection.entry.link.copy(client, upstream, pipes);
+    link.copy(client, upstream, &service.pipes);
 }
 
 /// A connection whose upstream is dialled. The thread that is done last drops it.
 #[derive(Debug)]
-struct Connection {
+pub(super) struct Connection {
     entry: Entry,
     started: Instant,
     service: Arc<Service>,

@@ -21,6 +21,8 @@ pub(crate) struct Connections {
 struct Table {
     next_id: u64,
     open: HashMap<u64, Arc<Link>>,
+    /// Threads that wait for one of them to end.
+    waiting: usize,
     is_closed: bool,
 }
 
@@ -47,8 +49,7 @@ impl Connections {
     /// is ending: the client is reset.
     pub(super) fn enter(self: &Arc<Self>, link: Link) -> Option<Entry> {
         let is_full = |table: &mut Table| table.open.len() >= self.max && !table.is_closed;
-        let table = self.one_ended.wait_while(self.table(), is_full);
-        let mut table = table.unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.wait_while(is_full, Duration::MAX);
         if table.is_closed {
             link.reset_on_close();
             return None;
@@ -58,6 +59,11 @@ impl Connections {
         let link = Arc::new(link);
         table.open.insert(id, Arc::clone(&link));
         Some(Entry { id, link, connections: Arc::clone(self) })
+    }
+
+    /// Whether one more may enter without waiting.
+    pub(super) fn has_room(&self) -> bool {
+        self.count() < self.max
     }
 
     /// Takes in no more.
@@ -79,8 +85,20 @@ impl Connections {
     /// Waits until none is open, or for `patience`. Returns whether none is.
     pub(crate) fn wait_until_none(&self, patience: Duration) -> bool {
         let is_any = |table: &mut Table| !table.open.is_empty();
-        let waited = self.one_ended.wait_timeout_while(self.table(), patience, is_any);
-        waited.unwrap_or_else(PoisonError::into_inner).0.open.is_empty()
+        self.wait_while(is_any, patience).open.is_empty()
+    }
+
+    fn wait_while(
+        &self,
+        is_so: impl FnMut(&mut Table) -> bool,
+        patience: Duration,
+    ) -> MutexGuard<'_, Table> {
+        let mut table = self.table();
+        table.waiting += 1;
+        let waited = self.one_ended.wait_timeout_while(table, patience, is_so);
+        let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        table.waiting -= 1;
+        table
     }
 
     /// Makes the end of the process a reset for every open connection.
@@ -96,8 +114,12 @@ impl Drop for Entry {
         if thread::panicking() {
             self.link.reset_on_close();
         }
-        self.connections.table().open.remove(&self.id);
-        self.connections.one_ended.notify_all();
+        let mut table = self.connections.table();
+        table.open.remove(&self.id);
+        // Waking is a system call even where nobody waits.
+        if table.waiting > 0 {
+            self.connections.one_ended.notify_all();
+        }
     }
 }
 

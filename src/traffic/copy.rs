@@ -24,10 +24,14 @@ use super::{
 use crate::address::HostPort;
 
 /// One read while nothing is known of a stream. Small, because Rust touches every
-/// page of a frame when it is entered, and every idle connection waits in one.
+/// page of a frame when it is entered: with this one, a thread that waits for its
+/// first bytes has touched a single page.
+const FIRST_BYTES: usize = 1024;
+
+/// One read once more than that has come at once.
 const SMALL_BYTES: usize = 4 * 1024;
 
-/// So many full reads in a row make a stream busy.
+/// So many full reads of it in a row make a stream busy.
 const BUSY_AFTER: u32 = 4;
 
 /// One read of a busy stream that has no pipe.
@@ -179,9 +183,12 @@ impl Link {
 
     /// Copies until `from` gives no more bytes, each stretch in the way that suits it.
     fn copy_bytes(&self, from: &Side, to: &Side, pipes: &Pipes) -> io::Result<()> {
+        if self.copy_small::<FIRST_BYTES>(from, to, 1)? == Stopped::Ended {
+            return Ok(());
+        }
         let mut can_splice = true;
         loop {
-            if self.copy_small(from, to)? == Stopped::Ended {
+            if self.copy_small::<SMALL_BYTES>(from, to, BUSY_AFTER)? == Stopped::Ended {
                 return Ok(());
             }
             let lent = if can_splice { pipes.lend() } else { None };
@@ -201,11 +208,16 @@ impl Link {
         }
     }
 
-    /// By read and write, until the stream is busy. A frame of its own, so that a
-    /// thread that waits here has touched no larger one.
+    /// By read and write, until so many reads in a row were full. A frame of its own,
+    /// so that a thread that waits here has touched no larger one.
     #[inline(never)]
-    fn copy_small(&self, from: &Side, to: &Side) -> io::Result<Stopped> {
-        let mut buffer = [0; SMALL_BYTES];
+    fn copy_small<const BYTES: usize>(
+        &self,
+        from: &Side,
+        to: &Side,
+        most_full_reads: u32,
+    ) -> io::Result<Stopped> {
+        let mut buffer = [0; BYTES];
         let mut full_reads = 0;
         loop {
             let count = read(from, &mut buffer)?;
@@ -213,8 +225,8 @@ impl Link {
                 return Ok(Stopped::Ended);
             }
             self.write_all(from, to, &buffer[..count])?;
-            full_reads = if count == SMALL_BYTES { full_reads + 1 } else { 0 };
-            if full_reads == BUSY_AFTER {
+            full_reads = if count == BYTES { full_reads + 1 } else { 0 };
+            if full_reads == most_full_reads {
                 return Ok(Stopped::Changed);
             }
         }

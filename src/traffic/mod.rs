@@ -7,6 +7,7 @@ mod connections;
 mod copy;
 mod crew;
 mod dial;
+mod listener;
 mod pipes;
 mod pool;
 mod proxy_header;
@@ -15,7 +16,7 @@ mod sweeper;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{crew::Crew, pipes::Pipes};
+use self::{connection::Task, crew::Crew, pipes::Pipes};
 
 pub(crate) use acceptor::{Acceptor, AcceptorCloser};
 pub(crate) use balance::Balance;
@@ -43,17 +44,18 @@ pub(crate) struct Settings {
 #[derive(Debug, Clone)]
 pub(crate) struct Resources {
     pub(crate) connections: Arc<Connections>,
-    crew: Arc<Crew>,
+    crew: Arc<Crew<Task>>,
     pipes: Arc<Pipes>,
 }
 
 impl Resources {
-    /// For at most `max_connections` at the same time.
-    pub(crate) fn new(max_connections: usize) -> Self {
+    /// For at most `max_connections` at the same time, of which `max_pipes` can be
+    /// spliced through a pipe.
+    pub(crate) fn new(max_connections: usize, max_pipes: usize) -> Self {
         Resources {
             connections: Arc::new(Connections::new(max_connections)),
             crew: Arc::new(Crew::new()),
-            pipes: Arc::default(),
+            pipes: Arc::new(Pipes::new(max_pipes)),
         }
     }
 }

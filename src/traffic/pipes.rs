@@ -15,10 +15,6 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 /// below the last one a plain buffer does better.
 const SIZES: [usize; 3] = [1024 * 1024, 256 * 1024, 64 * 1024];
 
-/// So many may be lent at the same time: what a user's limit allows at full size,
-/// and a bound on the descriptors they take.
-const MOST_LENT: usize = 64;
-
 /// So many are kept for the next stream.
 const KEPT: usize = 16;
 
@@ -31,8 +27,11 @@ pub(super) struct Pipe {
 }
 
 /// The pipes of a process.
-#[derive(Debug, Default)]
-pub(super) struct Pipes(Mutex<Stock>);
+#[derive(Debug)]
+pub(super) struct Pipes {
+    most_lent: usize,
+    stock: Mutex<Stock>,
+}
 
 #[derive(Debug, Default)]
 struct Stock {
@@ -50,15 +49,21 @@ pub(super) struct Lent<'a> {
 }
 
 impl Pipes {
+    /// At most `most_lent` are lent at the same time, which bounds the descriptors they
+    /// take.
+    pub(super) fn new(most_lent: usize) -> Self {
+        Pipes { most_lent, stock: Mutex::default() }
+    }
+
     fn stock(&self) -> MutexGuard<'_, Stock> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lends a pipe of at least 64 KiB; `None` where the limits allow none.
     pub(super) fn lend(&self) -> Option<Lent<'_>> {
         let kept = {
             let mut stock = self.stock();
-            if stock.lent == MOST_LENT {
+            if stock.lent == self.most_lent {
                 return None;
             }
             stock.lent += 1;
@@ -112,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_pipe_given_back_is_lent_again_and_one_that_is_not_is_closed() {
-        let pipes = Pipes::default();
+        let pipes = Pipes::new(1);
         let lent = pipes.lend().expect("the limits allow one pipe");
         assert!(lent.pipe().bytes >= SIZES[2]);
         let is_large = lent.pipe().bytes == SIZES[0];
@@ -125,9 +130,10 @@ mod tests {
 
     #[test]
     fn no_more_are_lent_than_allowed() {
-        let pipes = Pipes::default();
-        pipes.stock().lent = MOST_LENT;
-        assert!(pipes.lend().is_none());
-        assert_eq!(pipes.stock().lent, MOST_LENT);
+        let pipes = Pipes::new(1);
+        let lent = pipes.lend();
+        assert!(lent.is_some() && pipes.lend().is_none());
+        drop(lent);
+        assert!(pipes.lend().is_some());
     }
 }

@@ -1,0 +1,125 @@
+//! One listening socket, and who accepts on it.
+//!
+//! There is always the acceptor. A thread that has just carried a connection takes
+//! the next client itself, which saves the hand-over; while any of these helpers
+//! waits in accept(2), the acceptor stands back.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::Bound;
+use crate::stop::Stop;
+
+/// So many helpers may wait at the same time: one connection after the other, the
+/// next begins before the threads of the last are done with it.
+const MOST_HELPERS: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: TcpListener,
+    /// How many helpers are in accept(2).
+    helpers: AtomicUsize,
+    /// Told when the last helper leaves accept(2).
+    last_left: Sender<()>,
+    unattended: Receiver<()>,
+}
+
+impl Listener {
+    pub(super) fn new(bound: Bound) -> Self {
+        let (last_left, unattended) = crossbeam_channel::bounded(1);
+        Listener { socket: bound.listener, helpers: AtomicUsize::new(0), last_left, unattended }
+    }
+
+    /// For the acceptor: the next client that no helper takes.
+    pub(super) fn accept(&self, stop: &Stop) -> io::Result<(TcpStream, SocketAddr)> {
+        while self.helpers.load(Ordering::SeqCst) > 0 {
+            crossbeam_channel::select! {
+                recv(self.unattended) -> _ => {}
+                recv(stop.asked()) -> _ => break,
+            }
+        }
+        self.socket.accept()
+    }
+
+    /// For a helper: the next client. `None` if there are helpers enough, or if the
+    /// acceptor has something to see to.
+    pub(super) fn help(&self) -> Option<(TcpStream, SocketAddr)> {
+        let one_more = |helpers| (helpers < MOST_HELPERS).then_some(helpers + 1);
+        self.helpers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
+        let accepted = self.socket.accept();
+        if self.helpers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            // If it is full, the acceptor is told already.
+            let _ = self.last_left.try_send(());
+        }
+        accepted.ok()
+    }
+
+    /// Clients that wait in the backlog are reset; no new one connects.
+    pub(super) fn close(&self) {
+        // On Linux this wakes accept(2) with EINVAL and frees the port's backlog.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+    use crate::{connect, stop, traffic};
+
+    fn listener() -> (Listener, SocketAddr) {
+        let bound = traffic::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = bound.address;
+        (Listener::new(bound), address)
+    }
+
+    fn client(address: SocketAddr) -> TcpStream {
+        connect::tcp(address, Duration::from_secs(5)).unwrap()
+    }
+
+    fn wait_for_helpers(listener: &Listener, count: usize) {
+        while listener.helpers.load(Ordering::SeqCst) != count {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_acceptor_stands_back_while_there_is_a_helper() {
+        let (listener, address) = listener();
+        let (_guard, stop) = stop::pair();
+        let (took, taken) = crossbeam_channel::unbounded();
+        thread::scope(|scope| {
+            scope.spawn(|| took.send(("helper", listener.help().unwrap().1)).unwrap());
+            wait_for_helpers(&listener, 1);
+            scope.spawn(|| took.send(("acceptor", listener.accept(&stop).unwrap().1)).unwrap());
+            let first = client(address);
+            assert_eq!(taken.recv(), Ok(("helper", first.local_addr().unwrap())));
+            // It has left, so the next client is the acceptor's.
+            let second = client(address);
+            assert_eq!(taken.recv(), Ok(("acceptor", second.local_addr().unwrap())));
+        });
+    }
+
+    #[test]
+    fn no_more_help_than_allowed_and_all_end_when_it_is_closed() {
+        let (listener, _) = listener();
+        let (guard, stop) = stop::pair();
+        thread::scope(|scope| {
+            let helpers: Vec<_> =
+                (0..MOST_HELPERS).map(|_| scope.spawn(|| listener.help())).collect();
+            wait_for_helpers(&listener, MOST_HELPERS);
+            assert!(listener.help().is_none());
+            let acceptor = scope.spawn(|| listener.accept(&stop));
+            drop(guard);
+            listener.close();
+            assert!(acceptor.join().unwrap().is_err());
+            assert!(helpers.into_iter().all(|helper| helper.join().unwrap().is_none()));
+        });
+    }
+}

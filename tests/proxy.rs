@@ -11,13 +11,11 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
 use crate::support::ambassador::{Ambassador, Launch, ambassador};
 use crate::support::client::{Ending, connect, ending, ending_of_new, read_all};
 use crate::support::etcd::{self, Etcd};
 use crate::support::redis::{Redis, ping};
-use crate::support::upstream::{Upstream, registration};
+use crate::support::upstream::{Upstream, registration, silent_address};
 use crate::support::{eventually, fresh_ip, proceed_after, refusing_address, unique_prefix};
 
 const SERVICE: &str = "redis-A";
@@ -245,22 +243,6 @@ fn silent_instance_is_given_up_after_the_connect_timeout_and_ejected() {
     assert_eq!(greetings(address, 12), ["alive"; 12]);
     // Ejected, it costs the timeout once; otherwise every second client, 3 s in all.
     assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
-}
-
-/// A listener whose backlog is full: the kernel drops what else would connect.
-fn silent_address() -> (SocketAddr, Vec<Socket>) {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&SocketAddr::from((fresh_ip(), 6379)).into()).unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut sockets = vec![listener];
-    loop {
-        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        match client.connect_timeout(&address, Duration::from_millis(200)) {
-            Ok(()) => sockets.push(client),
-            Err(_) => return (address.as_socket().unwrap(), sockets),
-        }
-    }
 }
 
 #[test]

@@ -208,9 +208,7 @@ impl Frontend {
             self.serving.idle_timeout,
             self.serving.settings.connect_timeout,
         );
-        if sweeper.is_needed() {
-            daemon.spawn_unjoined("sweeper", move |stop| sweeper.run(stop))?;
-        }
+        daemon.spawn_unjoined("sweeper", move |stop| sweeper.run(stop))?;
         // A stdout that takes no line is no reason not to serve.
         if let Err(failure) = report::print(&lines) {
             warn!("{failure}");

@@ -124,43 +124,4 @@ impl Drop for Entry {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{TcpListener, TcpStream};
-
-    use super::*;
-    use crate::traffic::{Balance, Pool};
-
-    fn link() -> Link {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let near: TcpStream = crate::connect::tcp(address, Duration::from_secs(5)).unwrap();
-        let pool = Pool::new("test".to_owned(), Balance::RoundRobin);
-        Link::new(near, address, Arc::new(pool))
-    }
-
-    #[test]
-    fn one_more_than_the_cap_waits_until_another_ends() {
-        let connections = Arc::new(Connections::new(1));
-        let first = connections.enter(link()).unwrap();
-        let (entered, has_entered) = crossbeam_channel::bounded(1);
-        std::thread::scope(|scope| {
-            scope.spawn(|| entered.send(connections.enter(link()).unwrap().id));
-            let while_full = has_entered.recv_timeout(Duration::from_millis(100));
-            assert!(while_full.is_err(), "a second connection entered");
-            drop(first);
-            assert_eq!(has_entered.recv(), Ok(1));
-        });
-        assert!(connections.wait_until_none(Duration::ZERO));
-    }
-
-    #[test]
-    fn nothing_enters_after_the_end() {
-        let connections = Arc::new(Connections::new(1));
-        let held = connections.enter(link()).unwrap();
-        connections.close();
-        assert!(connections.enter(link()).is_none());
-        assert!(!connections.wait_until_none(Duration::ZERO));
-        drop(held);
-        assert!(connections.wait_until_none(Duration::ZERO));
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ use rustix::{io::Errno, pipe::SpliceFlags};
 use super::{
     pipes::{Pipe, Pipes},
     pool::Pool,
-    sockets,
+    sockets::{self, State},
 };
 use crate::address::HostPort;
 
@@ -49,24 +49,33 @@ pub(super) struct Side {
     pub(super) stream: TcpStream,
     /// Set before our FIN is sent to this side.
     is_write_shut: AtomicBool,
+    /// Set when it has ended in order: no thread reads from it any more.
+    is_read_out: AtomicBool,
     /// Bytes read from this side.
     pub(super) bytes: AtomicU64,
 }
 
 impl Side {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Side { stream, is_write_shut: AtomicBool::new(false), bytes: AtomicU64::new(0) }
+        let (is_write_shut, is_read_out) = (AtomicBool::new(false), AtomicBool::new(false));
+        Side { stream, is_write_shut, is_read_out, bytes: AtomicU64::new(0) }
     }
 
     /// Whether this side was reset, as far as poll(2) can tell.
     ///
-    /// Once our FIN is out, a finished peer looks like a reset one; but then no
-    /// other thread uses the socket, so a reset would have been reported to the
-    /// read. The flag is looked at again because our FIN may have been sent since
-    /// the first look.
+    /// A reset is reported to one thread only, and the other one reads 0 as if the peer
+    /// had ended in order; then both directions have ended and we did not end ours.
+    /// Once our FIN is out, a finished peer looks the same; but then no other thread
+    /// uses the socket, so a reset still waits to be reported. The flag is looked at
+    /// again because our FIN may have been sent since the first look.
     fn was_reset(&self) -> bool {
         let is_shut = || self.is_write_shut.load(Ordering::Acquire);
-        !is_shut() && sockets::was_reset(&self.stream) && !is_shut()
+        let was_shut = is_shut();
+        match sockets::state(&self.stream) {
+            State::Open => false,
+            State::Ended => !was_shut && !is_shut(),
+            State::Reset => true,
+        }
     }
 
     fn count(&self, bytes: usize) {
@@ -134,6 +143,13 @@ impl Link {
         }
     }
 
+    /// Whether a side that had ended in order was reset afterwards. No thread reads
+    /// from it any more, so none is told.
+    pub(super) fn has_lost_a_side(&self) -> bool {
+        let is_lost = |side: &Side| side.is_read_out.load(Ordering::Acquire) && side.was_reset();
+        is_lost(&self.client) || self.upstream.get().is_some_and(is_lost)
+    }
+
     /// Bytes moved in both directions.
     pub(super) fn bytes(&self) -> u64 {
         let upstream = self.upstream.get().map_or(0, |side| side.bytes.load(Ordering::Relaxed));
@@ -158,6 +174,7 @@ impl Link {
     pub(super) fn copy(&self, from: &Side, to: &Side, pipes: &Pipes) {
         match self.copy_bytes(from, to, pipes).and_then(|()| self.check(from)) {
             Ok(()) => {
+                from.is_read_out.store(true, Ordering::Release);
                 to.is_write_shut.store(true, Ordering::Release);
                 // It fails only for a side that is gone, and its own thread sees that.
                 let _ = to.stream.shutdown(Shutdown::Write);
@@ -316,3 +333,6 @@ fn read(from: &Side, buffer: &mut [u8]) -> io::Result<usize> {
 fn is_quiet(from: &Side, count: usize) -> bool {
     count < QUIET_BYTES && !sockets::is_readable_within(&from.stream, QUIET)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use std::{
 /// Only pages that are touched cost memory.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// How long a thread stays parked before it looks whether it is needed.
+/// How long a thread that is not needed stays parked.
 const PARKING: Duration = Duration::from_secs(5);
 
 /// So often a thread gives others the CPU before it sleeps: under load its next job is
@@ -33,6 +33,8 @@ pub(super) trait Job: Send + 'static {
 /// Hands jobs to parked threads.
 #[derive(Debug)]
 pub(super) struct Crew<J> {
+    /// How long a thread stays parked before it looks whether it is needed.
+    parking: Duration,
     /// The one that parked last stands last, and is the first to work again: what it
     /// touches is still in the caches, and those that are not needed grow old.
     parked: Mutex<Vec<Arc<Berth<J>>>>,
@@ -47,7 +49,7 @@ struct Berth<J> {
 
 impl<J: Job> Crew<J> {
     pub(super) fn new() -> Self {
-        Crew { parked: Mutex::default() }
+        Crew { parking: PARKING, parked: Mutex::default() }
     }
 
     fn parked(&self) -> MutexGuard<'_, Vec<Arc<Berth<J>>>> {
@@ -85,7 +87,7 @@ impl<J: Job> Crew<J> {
     fn park(&self, berth: &Arc<Berth<J>>) -> Option<J> {
         self.parked().push(Arc::clone(berth));
         loop {
-            if let Some(job) = berth.wait(PARKING) {
+            if let Some(job) = berth.wait(self.parking) {
                 return Some(job);
             }
             let mut parked = self.parked();
@@ -122,58 +124,4 @@ impl<J> Berth<J> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Closure(Box<dyn FnOnce() + Send>);
-
-    impl Job for Closure {
-        fn run(self) {
-            (self.0)();
-        }
-    }
-
-    fn job(body: impl FnOnce() + Send + 'static) -> Closure {
-        Closure(Box::new(body))
-    }
-
-    #[test]
-    fn a_parked_thread_is_used_again_the_newest_first() {
-        let crew = Arc::new(Crew::new());
-        let (sender, receiver) = crossbeam_channel::unbounded();
-        let mut threads = std::collections::HashSet::new();
-        for round in 0..100 {
-            let sender = sender.clone();
-            crew.run(job(move || sender.send(thread::current().id()).unwrap())).unwrap();
-            threads.insert(receiver.recv().unwrap());
-            // The thread parks a moment after its job has answered.
-            while crew.parked().is_empty() {
-                thread::yield_now();
-            }
-            assert_eq!(threads.len(), 1, "in round {round}");
-        }
-    }
-
-    #[test]
-    fn jobs_at_the_same_time_have_threads_of_their_own() {
-        let crew = Arc::new(Crew::new());
-        let barrier = Arc::new(std::sync::Barrier::new(9));
-        for _ in 0..8 {
-            let barrier = Arc::clone(&barrier);
-            let body = move || {
-                barrier.wait();
-            };
-            crew.run(job(body)).unwrap();
-        }
-        barrier.wait(); // Hangs unless all eight run at once.
-    }
-
-    #[test]
-    fn a_panic_costs_no_more_than_its_thread() {
-        let crew = Arc::new(Crew::new());
-        crew.run(job(|| panic!("on purpose"))).unwrap();
-        let (sender, receiver) = crossbeam_channel::unbounded();
-        crew.run(job(move || sender.send(()).unwrap())).unwrap();
-        receiver.recv().unwrap();
-    }
-}
+mod tests;

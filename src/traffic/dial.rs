@@ -14,7 +14,7 @@ use super::{
     Settings,
     copy::Link,
     pool::{News, Pool},
-    sockets,
+    sockets::{self, State},
 };
 use crate::{address::HostPort, connect, report};
 
@@ -117,7 +117,7 @@ pub(super) fn dial(
             News::Nothing => pause = (pause * 2).min(RETRY_MAX),
             News::Closed => return None,
         }
-        if sockets::was_reset(&link.client.stream) {
+        if sockets::state(&link.client.stream) != State::Open {
             debug!("{}: a client gave up waiting", pool.name());
             return None;
         }

@@ -20,8 +20,9 @@ use crate::connect::{self, KEEPALIVE};
 const BACKLOG: i32 = 4096;
 
 /// How long a write may be stuck before its thread looks whether the connection is
-/// still wanted: a thread that writes cannot be woken without sending a FIN.
-pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(2);
+/// still wanted: a thread that writes cannot be woken without sending a FIN. A splice
+/// that has moved anything returns as a success first, so up to three of these pass.
+pub(super) const WRITE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Where to listen, as typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,18 +116,27 @@ pub(super) fn reset_on_close(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Whether the peer has reset the connection, while our writing side is open.
-///
-/// A reset is reported to one thread only, and the other one reads 0 as if the
-/// peer had ended in order. Then poll(2) tells them apart: POLLHUP means that
-/// both directions are down, and we did not end ours.
-pub(super) fn was_reset(stream: &TcpStream) -> bool {
+/// What poll(2) can tell of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// At least one direction is open.
+    Open,
+    /// Both directions have ended: after two FINs, or a reset that was reported.
+    Ended,
+    /// It was reset, and no call has reported that yet.
+    Reset,
+}
+
+/// The state of a connection, without waiting.
+pub(super) fn state(stream: &TcpStream) -> State {
     let mut sockets = [PollFd::new(stream, PollFlags::empty())];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     match rustix::event::poll(&mut sockets, Some(&at_once)) {
-        Ok(_) => sockets[0].revents().intersects(PollFlags::HUP | PollFlags::ERR),
+        Ok(_) if sockets[0].revents().contains(PollFlags::ERR) => State::Reset,
+        Ok(_) if sockets[0].revents().contains(PollFlags::HUP) => State::Ended,
+        Ok(_) => State::Open,
         // A socket that cannot be asked has not ended in order.
-        Err(_) => true,
+        Err(_) => State::Reset,
     }
 }
 
@@ -140,7 +150,10 @@ pub(super) fn is_readable_within(stream: &TcpStream, patience: Duration) -> bool
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::{
+        io::{Read, Write},
+        net::Shutdown,
+    };
 
     use super::*;
 
@@ -204,16 +217,24 @@ mod tests {
             (near, bound.listener.accept().unwrap().0)
         };
         let (near, mut far) = pair();
-        assert!(!was_reset(&far));
-        near.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(state(&far), State::Open);
+        near.shutdown(Shutdown::Write).unwrap();
         assert_eq!(far.read(&mut [0]).unwrap(), 0);
-        assert!(!was_reset(&far));
-        let (near, mut far) = pair();
-        reset_on_close(&near);
-        drop(near);
-        assert!(far.read(&mut [0]).is_err());
-        assert_eq!(far.read(&mut [0]).unwrap(), 0, "the second reader is told nothing");
-        assert!(was_reset(&far));
-        assert!(far.write(&[0]).is_err());
+        assert_eq!(state(&far), State::Open);
+        far.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(state(&far), State::Ended);
+        for is_shut in [false, true] {
+            let (near, mut far) = pair();
+            if is_shut {
+                far.shutdown(Shutdown::Write).unwrap();
+            }
+            reset_on_close(&near);
+            drop(near);
+            assert_eq!(state(&far), State::Reset);
+            assert!(far.read(&mut [0]).is_err());
+            assert_eq!(far.read(&mut [0]).unwrap(), 0, "the second reader is told nothing");
+            assert_eq!(state(&far), State::Ended);
+            assert!(far.write(&[0]).is_err());
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Cuts connections that must not go on: idle for too long, or to an instance that
-//! left the registry.
+//! Cuts connections that must not go on: idle for too long, to an instance that left
+//! the registry, or reset where nobody looks.
 
 use std::{
     collections::HashMap,
@@ -53,14 +53,10 @@ impl Sweeper {
         Sweeper { connections, on_remove, idle_timeout, connect_timeout, moved, probed }
     }
 
-    /// Whether there is anything to look for.
-    pub(crate) fn is_needed(&self) -> bool {
-        self.on_remove != OnRemove::Keep || self.idle_timeout.is_some()
-    }
-
     pub(crate) fn run(mut self, stop: &Stop) {
         while !stop.wait(TICK) {
             let open = self.connections.all();
+            open.iter().filter(|(_, link)| link.has_lost_a_side()).for_each(|(_, link)| link.cut());
             if let Some(timeout) = self.idle_timeout {
                 self.cut_idle(&open, timeout);
             }

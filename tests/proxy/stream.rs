@@ -1,10 +1,12 @@
-//! Every byte arrives in order, and every ending arrives as what it was.
+//! Every byte arrives, in order and soon, and what a connection took comes back.
+//! How connections end is in `tests/endings.rs`.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::mpsc;
 
 use super::*;
+use crate::support::bytes::{assert_same, random_bytes};
 use crate::support::upstream::reset;
 
 /// A proxy in front of `upstream`.
@@ -12,68 +14,6 @@ fn in_front_of(upstream: &Upstream) -> (Ambassador, SocketAddr) {
     let scene = Scene::new();
     scene.register("one", upstream);
     started(scene.proxy([]))
-}
-
-/// Bytes in which a lost, repeated or swapped piece would be noticed.
-fn random_bytes(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
-/// Compared as a whole: on failure nobody wants to read 4 MiB.
-#[track_caller]
-fn assert_same(received: &[u8], sent: &[u8]) {
-    assert_eq!(received.len(), sent.len());
-    let difference = received.iter().zip(sent).position(|(a, b)| a != b);
-    assert_eq!(difference, None, "first byte that differs");
-}
-
-#[test]
-fn reply_arrives_after_the_client_half_closes() {
-    let reply = random_bytes(300_000);
-    let sent = reply.clone();
-    let upstream = Upstream::serve(move |mut client| {
-        let mut question = String::new();
-        client.read_to_string(&mut question)?;
-        assert_eq!(question, "what is there?");
-        client.write_all(&sent)
-    });
-    let (_ambassador, address) = in_front_of(&upstream);
-    let mut client = connect(address).unwrap();
-    client.write_all(b"what is there?").unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    let mut answer = Vec::new();
-    client.read_to_end(&mut answer).unwrap();
-    assert_same(&answer, &reply);
-}
-
-#[test]
-fn upstream_still_receives_after_it_half_closed() {
-    let (sender, receiver) = mpsc::channel();
-    let upstream = Upstream::serve(move |mut client| {
-        client.write_all(b"no more from me")?;
-        client.shutdown(Shutdown::Write)?;
-        let mut received = Vec::new();
-        client.read_to_end(&mut received)?;
-        sender.send(received).map_err(std::io::Error::other)
-    });
-    let (_ambassador, address) = in_front_of(&upstream);
-    let mut client = connect(address).unwrap();
-    let mut greeting = String::new();
-    client.read_to_string(&mut greeting).unwrap();
-    assert_eq!(greeting, "no more from me");
-    let late = random_bytes(300_000);
-    client.write_all(&late).unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    assert_same(&receiver.recv_timeout(crate::support::DEADLINE).unwrap(), &late);
 }
 
 #[test]
@@ -113,79 +53,6 @@ fn many_connections_at_once_do_not_mix() {
         .collect();
     for client in clients {
         client.join().unwrap();
-    }
-}
-
-#[test]
-fn reset_by_the_upstream_reaches_the_client_as_a_reset() {
-    let upstream = Upstream::serve(|mut client| {
-        client.read_exact(&mut [0; 1])?;
-        reset(client);
-        Ok(())
-    });
-    let (_ambassador, address) = in_front_of(&upstream);
-    for _ in 0..5 {
-        let mut client = connect(address).unwrap();
-        client.write_all(b"x").unwrap();
-        assert_eq!(ending(&client), Ending::Reset);
-    }
-}
-
-#[test]
-fn reset_by_the_client_reaches_the_upstream_as_a_reset() {
-    let (sender, receiver) = mpsc::channel();
-    let upstream = Upstream::serve(move |mut client| {
-        client.write_all(b"x")?;
-        sender.send(ending(&client)).map_err(std::io::Error::other)
-    });
-    let (_ambassador, address) = in_front_of(&upstream);
-    for _ in 0..5 {
-        let mut client = connect(address).unwrap();
-        client.read_exact(&mut [0; 1]).unwrap();
-        reset(client);
-        let ended = receiver.recv_timeout(crate::support::DEADLINE).unwrap();
-        assert_eq!(ended, Ending::Reset);
-    }
-}
-
-/// A half of the stream that ended well does not hide that the other one broke.
-#[test]
-fn reset_after_a_half_close_is_still_a_reset() {
-    let (sender, receiver) = mpsc::channel();
-    let upstream =
-        Upstream::serve(move |client| sender.send(client).map_err(std::io::Error::other));
-    let (_ambassador, address) = in_front_of(&upstream);
-    let mut client = connect(address).unwrap();
-    client.write_all(b"question").unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    let mut server: TcpStream = receiver.recv_timeout(crate::support::DEADLINE).unwrap();
-    let mut question = String::new();
-    server.read_to_string(&mut question).unwrap();
-    assert_eq!(question, "question");
-    server.write_all(b"half an ans").unwrap();
-    client.read_exact(&mut [0; 11]).unwrap();
-    reset(server);
-    assert_eq!(ending(&client), Ending::Reset);
-}
-
-/// The kernel tells one thread of a reset and shows the other an end of the stream.
-#[test]
-fn reset_while_the_other_direction_is_stuck_is_a_reset() {
-    let (sender, receiver) = mpsc::channel();
-    let upstream = Upstream::serve(move |mut client| {
-        // Until nobody takes any more; then this one thread is told how it ends.
-        client.set_write_timeout(Some(Duration::from_millis(50)))?;
-        while client.write(&[0; 65536]).is_ok() {}
-        sender.send(None).map_err(std::io::Error::other)?;
-        sender.send(Some(ending(&client))).map_err(std::io::Error::other)
-    });
-    let (_ambassador, address) = in_front_of(&upstream);
-    for _ in 0..10 {
-        let client = connect(address).unwrap();
-        let told = || receiver.recv_timeout(crate::support::DEADLINE).unwrap();
-        assert_eq!(told(), None, "it is stuck");
-        reset(client);
-        assert_eq!(told(), Some(Ending::Reset));
     }
 }
 

@@ -2,6 +2,7 @@
 //! a deadline.
 
 pub(crate) mod ambassador;
+pub(crate) mod bytes;
 pub(crate) mod client;
 pub(crate) mod engine;
 pub(crate) mod etcd;

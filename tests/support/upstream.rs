@@ -5,10 +5,11 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
-use super::DEADLINE;
+use super::{DEADLINE, fresh_ip};
 
 /// A TCP server on a free loopback port; it stops when dropped.
 pub(crate) struct Upstream {
@@ -111,5 +112,21 @@ pub(crate) fn registration(address: SocketAddr) -> String {
 
 /// Ends the connection with RST instead of FIN.
 pub(crate) fn reset(stream: TcpStream) {
-    SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// A listener whose backlog is full: the kernel drops what else would connect.
+pub(crate) fn silent_address() -> (SocketAddr, Vec<Socket>) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from((fresh_ip(), 6379)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    loop {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        match client.connect_timeout(&address, Duration::from_millis(200)) {
+            Ok(()) => sockets.push(client),
+            Err(_) => return (address.as_socket().unwrap(), sockets),
+        }
+    }
 }

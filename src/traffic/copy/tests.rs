@@ -6,12 +6,16 @@ use std::{
 };
 
 use proptest::prelude::*;
+use socket2::SockRef;
 
 use super::*;
 use crate::{connect, traffic::Balance};
 
 /// Much less makes a loopback connection crawl from one delayed ACK to the next.
 const SMALL_BUFFER: usize = 32 * 1024;
+
+/// Longer than a write may be stuck in this test.
+const NAP: Duration = Duration::from_millis(5);
 
 /// Whatever an end waits for comes within this time, or never.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,8 +28,8 @@ struct Plan {
     ending: Ending,
     /// The size of its reads.
     read: usize,
-    /// A small receive buffer makes the other side's writes short.
-    small_buffer: bool,
+    /// Small buffers and a late first read make the writes to it short.
+    is_slow: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +51,8 @@ fn plan() -> impl Strategy<Value = Plan> {
         2 => Just(Ending::ResetAfterWriting),
     ];
     let read = prop_oneof![1..2000_usize, 2000..70_000_usize];
-    (prop::collection::vec(size, 0..12), ending, read, any::<bool>()).prop_map(
-        |(writes, ending, read, small_buffer)| Plan { writes, ending, read, small_buffer },
-    )
+    (prop::collection::vec(size, 0..12), ending, read, any::<bool>())
+        .prop_map(|(writes, ending, read, is_slow)| Plan { writes, ending, read, is_slow })
 }
 
 /// How an end saw the other one go.
@@ -120,6 +123,9 @@ fn write_all(side: &Side, plan: &Plan, seed: usize, is_over: &AtomicBool) -> boo
 
 fn read_all(side: &Side, plan: &Plan, seed: usize, is_over: &AtomicBool) -> (usize, Seen) {
     let mut stream = &side.stream;
+    if plan.is_slow {
+        thread::park_timeout(NAP);
+    }
     let mut buffer = vec![0; plan.read];
     let mut count = 0;
     loop {
@@ -146,12 +152,13 @@ fn read_all(side: &Side, plan: &Plan, seed: usize, is_over: &AtomicBool) -> (usi
 }
 
 /// Two connected sockets.
-fn pair(small_buffer: bool) -> (TcpStream, TcpStream) {
+fn pair(is_slow: bool) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let near = connect::tcp(listener.local_addr().unwrap(), PATIENCE).unwrap();
     let far = listener.accept().unwrap().0;
-    if small_buffer {
-        socket2::SockRef::from(&far).set_recv_buffer_size(SMALL_BUFFER).unwrap();
+    if is_slow {
+        SockRef::from(&far).set_recv_buffer_size(SMALL_BUFFER).unwrap();
+        SockRef::from(&near).set_send_buffer_size(SMALL_BUFFER).unwrap();
     }
     sockets::prepare_dialled(&near).unwrap();
     // In place of seconds, so that writes are cut short all the time.
@@ -166,9 +173,9 @@ fn pair(small_buffer: bool) -> (TcpStream, TcpStream) {
 fn run(client: &Plan, upstream: &Plan, pipes: usize) -> [Outcome; 2] {
     let pool = Arc::new(Pool::new("test".to_owned(), Balance::RoundRobin));
     let pipes = Pipes::new(pipes);
-    let (near, client_end) = pair(client.small_buffer);
+    let (near, client_end) = pair(client.is_slow);
     let link = Link::new(near, client_end.local_addr().unwrap(), pool);
-    let (near, upstream_end) = pair(upstream.small_buffer);
+    let (near, upstream_end) = pair(upstream.is_slow);
     link.upstream.set(Side::new(near)).unwrap();
     thread::scope(|scope| {
         let client = scope.spawn(move || act(&Side::new(client_end), client, 0));

@@ -16,17 +16,19 @@ const MOST_PIPES: u64 = 64;
 /// A client and an upstream.
 const FILES_PER_CONNECTION: u64 = 2;
 
-/// Threads for everything but connections.
-const RESERVED_THREADS: u64 = 24;
+/// Threads for everything but connections and listeners.
+const RESERVED_THREADS: u64 = 16;
+/// Its acceptor, its poller, and the four that may wait for its next client.
+const THREADS_PER_LISTENER: u64 = 6;
 /// Copy up and copy down.
 const THREADS_PER_CONNECTION: u64 = 2;
 
-/// Mappings for everything but connections: the program, its heap, its threads.
-const RESERVED_MAPS: u64 = 256;
-/// A stack, an alternate signal stack and a guard for each, of two threads. Beyond
-/// the limit std aborts the whole process inside the new thread
+/// Mappings for everything but threads: the program and its heap.
+const RESERVED_MAPS: u64 = 192;
+/// A stack, an alternate signal stack and a guard for each. Beyond the limit std
+/// aborts the whole process inside the new thread
 /// (<https://github.com/rust-lang/rust/issues/78497>), so this one must hold.
-const MAPS_PER_CONNECTION: u64 = 8;
+const MAPS_PER_THREAD: u64 = 4;
 
 /// One limit, and the connections it allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,37 +43,34 @@ pub(crate) struct Limit {
 /// The limit that allows the fewest connections, after the one on open files has
 /// been raised as far as `wanted` connections need and the system lets us. To be
 /// called when all listeners are open.
-pub(crate) fn tightest(wanted: usize) -> Limit {
+pub(crate) fn tightest(wanted: usize, listeners: usize) -> Limit {
     let open = fs::read_dir("/proc/self/fd").map_or(OPEN_FILES, |files| files.count() as u64);
     // Twice what is open: each listener has a poller with a connection to etcd.
     let reserved = 2 * open + SPARE_FILES;
     raise_files(wanted as u64 * FILES_PER_CONNECTION + MOST_PIPES * FILES_PER_PIPE + reserved);
     let files = getrlimit(Resource::Nofile).current;
     let pipes = files.map_or(MOST_PIPES, |files| pipes(files.saturating_sub(reserved)));
+    let threads = RESERVED_THREADS + THREADS_PER_LISTENER * listeners as u64;
+    let maps = RESERVED_MAPS + MAPS_PER_THREAD * threads;
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     // Root is not held to RLIMIT_NPROC (getrlimit(2)).
     let processes = if geteuid().is_root() { None } else { getrlimit(Resource::Nproc).current };
     let limits = [
         (files, "open files", reserved + pipes * FILES_PER_PIPE, FILES_PER_CONNECTION),
-        (processes, "processes of this user", RESERVED_THREADS, THREADS_PER_CONNECTION),
-        (pids_max(), "processes of the control group", RESERVED_THREADS, THREADS_PER_CONNECTION),
-        (
-            number("/proc/sys/kernel/pid_max"),
-            "kernel.pid_max",
-            RESERVED_THREADS,
-            THREADS_PER_CONNECTION,
-        ),
+        (processes, "processes of this user", threads, THREADS_PER_CONNECTION),
+        (pids_max(), "processes of the control group", threads, THREADS_PER_CONNECTION),
+        (number("/proc/sys/kernel/pid_max"), "kernel.pid_max", threads, THREADS_PER_CONNECTION),
         (
             number("/proc/sys/kernel/threads-max"),
             "kernel.threads-max",
-            RESERVED_THREADS,
+            threads,
             THREADS_PER_CONNECTION,
         ),
         (
             number("/proc/sys/vm/max_map_count"),
             "vm.max_map_count",
-            RESERVED_MAPS,
-            MAPS_PER_CONNECTION,
+            maps,
+            THREADS_PER_CONNECTION * MAPS_PER_THREAD,
         ),
     ];
     let allowed = limits.into_iter().filter_map(|(limit, what, reserved, each)| {
@@ -141,7 +140,7 @@ mod tests {
 
     #[test]
     fn some_limit_is_known_and_allows_some_connections() {
-        let limit = tightest(1);
+        let limit = tightest(1, 1);
         assert!(limit.connections > 0 && limit.connections < u64::MAX, "{limit:?}");
     }
 

@@ -176,7 +176,7 @@ impl Frontend {
             })?;
             bound.push((listener, pool));
         }
-        let resources = resources(serving.max_connections)?;
+        let resources = resources(serving.max_connections, bound.len())?;
         let pools = bound.iter().map(|(_, pool)| Arc::clone(pool)).collect();
         Ok(Frontend { serving, resources, bound, pools, closers: Vec::new() })
     }
@@ -263,8 +263,8 @@ impl Frontend {
 
 /// For as many connections as were asked for, or fewer where a limit of the process
 /// would be hit first.
-fn resources(max_connections: usize) -> Result<Resources, Failure> {
-    let Limit { what, connections, pipes } = limits::tightest(max_connections);
+fn resources(max_connections: usize, listeners: usize) -> Result<Resources, Failure> {
+    let Limit { what, connections, pipes } = limits::tightest(max_connections, listeners);
     let connections = match usize::try_from(connections) {
         Ok(0) => return Err(Failure::Usage(format!("a limit of {what} allows no connection"))),
         Ok(allowed) if allowed < max_connections => {

@@ -9,6 +9,7 @@
 
 mod arrows;
 mod bad_input;
+mod bounds;
 mod endings;
 mod engine;
 mod forward;

@@ -72,6 +72,7 @@ impl Acceptor {
             match accepted {
                 Ok(client) => {
                     if outage.ended_for(Instant::now(), QUIET).is_some() {
+                        service.listener.set_short(false);
                         info!("{name}: accepting without pauses again");
                     }
                     pause = PAUSE_MIN;
@@ -80,6 +81,7 @@ impl Acceptor {
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
+                    service.listener.set_short(true);
                     if outage.failed(Instant::now(), &error.to_string()).is_some() {
                         warn!("{name}: accepting pauses again and again, clients wait: {error}");
                     }

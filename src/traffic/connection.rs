@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use log::{debug, warn};
+use log::debug;
 
 use super::{
     Connections, Settings,
@@ -73,10 +73,9 @@ impl Service {
     /// Has the client of `entry` served at once.
     pub(super) fn start(self: &Arc<Self>, entry: Entry) {
         let link = Arc::clone(&entry.link);
-        self.crew.run(Task::Up(Arc::clone(self), entry)).unwrap_or_else(|error| {
-            warn!("{}: no thread for a client, it is reset: {error}", self.pool.name());
+        if !self.crew.run(Task::Up(Arc::clone(self), entry)) {
             link.reset_on_close();
-        });
+        }
     }
 
     /// The next client for a thread that has served one. `None` if others see to it.
@@ -105,8 +104,7 @@ fn serve(service: &Arc<Service>, entry: Entry) {
     let connection = Arc::new(Connection { entry, started, service: Arc::clone(service) });
     let (client, upstream) = connection.sides();
     let link = &connection.entry.link;
-    if let Err(error) = service.crew.run(Task::Down(Arc::clone(&connection))) {
-        warn!("{}: no thread for a connection, it is reset: {error}", service.pool.name());
+    if !service.crew.run(Task::Down(Arc::clone(&connection))) {
         link.reset_on_close();
         return;
     }

@@ -5,11 +5,14 @@
 //! crowd behind, most of the waiting ones end after a while.
 
 use std::{
-    io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
+
+use log::{info, warn};
+
+use crate::outage::Outage;
 
 /// The stack of a thread: its largest frames are a log line and a name lookup.
 /// Only pages that are touched cost memory.
@@ -21,6 +24,10 @@ const PARKING: Duration = Duration::from_secs(5);
 /// So often a thread gives others the CPU before it sleeps: under load its next job is
 /// handed over meanwhile, without the cost of a sleep and a wake-up.
 const YIELDS: u32 = 4;
+
+/// Without a failure for so long, threads can be made again: near a limit, some can and
+/// some cannot.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// So many stay parked for ever: one connection's worth.
 const KEPT: usize = 2;
@@ -38,6 +45,8 @@ pub(super) struct Crew<J> {
     /// The one that parked last stands last, and is the first to work again: what it
     /// touches is still in the caches, and those that are not needed grow old.
     parked: Mutex<Vec<Arc<Berth<J>>>>,
+    /// Since when no thread can be made.
+    shortage: Mutex<Outage>,
 }
 
 /// Where one thread waits.
@@ -49,29 +58,42 @@ struct Berth<J> {
 
 impl<J: Job> Crew<J> {
     pub(super) fn new() -> Self {
-        Crew { parking: PARKING, parked: Mutex::default() }
+        Crew { parking: PARKING, parked: Mutex::default(), shortage: Mutex::default() }
     }
 
     fn parked(&self) -> MutexGuard<'_, Vec<Arc<Berth<J>>>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `job` run at once, on a thread of its own.
-    ///
-    /// # Errors
-    /// No thread is parked and none can be made; `job` is dropped unrun.
-    pub(super) fn run(self: &Arc<Self>, job: J) -> io::Result<()> {
+    /// Has `job` run at once, on a thread of its own. Returns false if no thread is
+    /// parked and none can be made, which the log is told of; `job` is dropped unrun.
+    #[must_use]
+    pub(super) fn run(self: &Arc<Self>, job: J) -> bool {
         let newest = self.parked().pop();
         if let Some(berth) = newest {
             berth.hand_over(job);
-            return Ok(());
+            return true;
         }
         let crew = Arc::clone(self);
-        thread::Builder::new()
+        let spawned = thread::Builder::new()
             .name("parked".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || crew.work(job))
-            .map(drop)
+            .spawn(move || crew.work(job));
+        let mut shortage = self.shortage.lock().unwrap_or_else(PoisonError::into_inner);
+        match spawned {
+            Ok(_) => {
+                if shortage.ended_for(Instant::now(), QUIET).is_some() {
+                    info!("there are threads for new connections again");
+                }
+                true
+            }
+            Err(error) => {
+                if shortage.failed(Instant::now(), &error.to_string()).is_some() {
+                    warn!("no thread for a new connection, it is reset: {error}");
+                }
+                false
+            }
+        }
     }
 
     /// The life of a thread: a job, a while parked, the next job.

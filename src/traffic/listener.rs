@@ -7,10 +7,11 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use crossbeam_channel::{Receiver, Sender};
+use rustix::event::{PollFd, PollFlags};
 
 use super::Bound;
 use crate::stop::Stop;
@@ -24,6 +25,8 @@ pub(super) struct Listener {
     socket: TcpListener,
     /// How many helpers are in accept(2).
     helpers: AtomicUsize,
+    /// Descriptors have run out.
+    is_short: AtomicBool,
     /// Told when the last helper leaves accept(2).
     last_left: Sender<()>,
     unattended: Receiver<()>,
@@ -32,7 +35,8 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn new(bound: Bound) -> Self {
         let (last_left, unattended) = crossbeam_channel::bounded(1);
-        Listener { socket: bound.listener, helpers: AtomicUsize::new(0), last_left, unattended }
+        let (helpers, is_short) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Listener { socket: bound.listener, helpers, is_short, last_left, unattended }
     }
 
     /// For the acceptor: the next client that no helper takes.
@@ -43,12 +47,33 @@ impl Listener {
                 recv(stop.asked()) -> _ => break,
             }
         }
+        if self.is_short() { self.accept_with_a_spare() } else { self.socket.accept() }
+    }
+
+    /// Only if a descriptor is left for the upstream as well: else clients that were
+    /// accepted would take them all, and none could be served.
+    fn accept_with_a_spare(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let mut sockets = [PollFd::new(&self.socket, PollFlags::IN)];
+        rustix::event::poll(&mut sockets, None)?;
+        let _spare = self.socket.try_clone()?;
         self.socket.accept()
+    }
+
+    /// Says whether descriptors have run out; then nobody helps.
+    pub(super) fn set_short(&self, is_short: bool) {
+        self.is_short.store(is_short, Ordering::SeqCst);
+    }
+
+    fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::SeqCst)
     }
 
     /// For a helper: the next client. `None` if there are helpers enough, or if the
     /// acceptor has something to see to.
     pub(super) fn help(&self) -> Option<(TcpStream, SocketAddr)> {
+        if self.is_short() {
+            return None;
+        }
         let one_more = |helpers| (helpers < MOST_HELPERS).then_some(helpers + 1);
         self.helpers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
         let accepted = self.socket.accept();

@@ -186,22 +186,3 @@ fn wait_until_known(ambassador: &crate::support::ambassador::Ambassador) {
         ambassador.log().iter().any(|line| line.contains("0 instances"))
     });
 }
-
-/// The limit is said once, and clients beyond it wait instead of being refused.
-#[test]
-fn limits_of_the_process_lower_the_cap_and_the_rest_waits() {
-    let upstream = Upstream::echo();
-    let target = upstream.address().to_string();
-    // About 32 are kept free, 2 are for a pipe; 6 are 3 connections.
-    let launch = ambassador(["forward", "--listen", "127.0.0.1:0", &target]);
-    let ambassador = launch.under(&["prlimit", "--nofile=40:40", "--"]).start();
-    let address = ambassador.address();
-    assert_eq!(ambassador.warnings(&["3 connections", "40 open files"]).len(), 1);
-    let mut open: Vec<TcpStream> = (0..3).map(|_| echoing(address)).collect();
-    let mut fourth = connect(address).unwrap();
-    fourth.write_all(b"x").unwrap();
-    proceed_after(Duration::from_millis(300));
-    assert_eq!(upstream.accepted(), 3, "the fourth waits");
-    drop(open.pop());
-    fourth.read_exact(&mut [0]).unwrap();
-}

@@ -96,47 +96,6 @@ fn small_messages_are_not_held_back() {
     assert!(start.elapsed() < Duration::from_millis(2500), "{:?}", start.elapsed());
 }
 
-/// Whatever way a connection ends, what it took comes back.
-#[test]
-fn ended_connections_leave_neither_descriptors_nor_threads_behind() {
-    let upstream = Upstream::serve(|mut client| {
-        let mut order = [0; 1];
-        client.read_exact(&mut order)?;
-        match order[0] {
-            b'r' => reset(client),
-            b'e' => client.write_all(b"enough")?,
-            _ => drop(client.read_to_end(&mut Vec::new())),
-        }
-        Ok(())
-    });
-    let (ambassador, address) = in_front_of(&upstream);
-    let count = |what: &str| {
-        std::fs::read_dir(format!("/proc/{}/{what}", ambassador.id())).unwrap().count()
-    };
-    let use_up = |connections: usize| {
-        for n in 0..connections {
-            let mut client = connect(address).unwrap();
-            client.write_all(&[b"rew"[n % 3]]).unwrap();
-            match n % 4 {
-                0 => reset(client),
-                1 => drop(client),
-                _ => {
-                    // It may have been reset already.
-                    drop(client.shutdown(Shutdown::Write));
-                    ending(&client);
-                }
-            }
-        }
-    };
-    use_up(24);
-    eventually("the first connections have ended", || count("fd") < 24);
-    let (descriptors, threads) = (count("fd"), count("task"));
-    use_up(240);
-    eventually("descriptors and threads are back", || {
-        count("fd") <= descriptors + 2 && count("task") <= threads + 4
-    });
-}
-
 /// `ps -T`, gdb and the log call a thread by the same name.
 #[test]
 fn every_thread_has_a_name_that_says_what_it_does() {

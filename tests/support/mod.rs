@@ -3,6 +3,7 @@
 
 pub(crate) mod ambassador;
 pub(crate) mod bytes;
+pub(crate) mod cgroup;
 pub(crate) mod client;
 pub(crate) mod engine;
 pub(crate) mod etcd;
@@ -11,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod upstream;
+pub(crate) mod usage;
 
 use std::collections::HashSet;
 use std::io::Write;

@@ -39,7 +39,7 @@ fn jobs_at_the_same_time_have_threads_of_their_own() {
         let body = move || {
             barrier.wait();
         };
-        crew.run(job(body)).unwrap();
+        assert!(crew.run(job(body)));
     }
     barrier.wait(); // Hangs unless all eight run at once.
 }
@@ -47,9 +47,9 @@ fn jobs_at_the_same_time_have_threads_of_their_own() {
 #[test]
 fn a_panic_costs_no_more_than_its_thread() {
     let crew = Arc::new(Crew::new());
-    crew.run(job(|| panic!("on purpose"))).unwrap();
+    assert!(crew.run(job(|| panic!("on purpose"))));
     let (sender, receiver) = crossbeam_channel::unbounded();
-    crew.run(job(move || sender.send(()).unwrap())).unwrap();
+    assert!(crew.run(job(move || sender.send(()).unwrap())));
     receiver.recv().unwrap();
 }
 
@@ -62,7 +62,7 @@ fn of_a_crowd_only_those_kept_stay_parked() {
         let body = move || {
             barrier.wait();
         };
-        crew.run(job(body)).unwrap();
+        assert!(crew.run(job(body)));
     }
     wait_until_parked(&crew, KEPT);
     thread::park_timeout(Duration::from_millis(100));
@@ -87,7 +87,7 @@ fn every_job_is_run_once_while_threads_come_and_go() {
                         runs[producer * JOBS + n].fetch_add(1, Ordering::SeqCst);
                         sender.send(()).unwrap();
                     };
-                    crew.run(job(body)).unwrap();
+                    assert!(crew.run(job(body)));
                     if n % 16 == 0 {
                         thread::park_timeout(Duration::from_micros(60));
                     }
@@ -123,7 +123,7 @@ impl Model {
             has_started.send(thread::current().id()).unwrap();
             let _ = ended.recv();
         };
-        crew.run(job(body)).unwrap();
+        assert!(crew.run(job(body)));
         let thread = started.1.recv().unwrap();
         match self.parked.pop() {
             Some(newest) => assert_eq!(thread, newest, "the newest of the parked ones"),

@@ -17,7 +17,8 @@ run() { cargo test --locked "$@" 2>&1 | tee -a "$log" || status=1; }
 # count WORD: the sum of all "N WORD" in cargo's closing lines.
 count() { awk -v word="$1;" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i == word) n += $(i - 1) } END { print n + 0 }' "$log"; }
 
-run
+# Most tests wait most of the time, so more of them run at once than there are CPUs.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-8} run
 skipped=$(count ignored)
 if timeout 10 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; then
     run --test ambassador -- --ignored

@@ -7,7 +7,6 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::support::bytes::{assert_same, random_bytes};
-use crate::support::upstream::reset;
 
 /// A proxy in front of `upstream`.
 fn in_front_of(upstream: &Upstream) -> (Ambassador, SocketAddr) {

@@ -85,9 +85,9 @@ fn limit_descriptors(ambassador: &Ambassador, most: usize) {
     assert!(status.success(), "prlimit {limit}: {status}");
 }
 
-/// Bytes without end, made by nobody and kept nowhere: each block is a piece of a
-/// few random megabytes, from a place that depends on its number. A piece that is
-/// lost, repeated or swapped is noticed.
+/// Bytes without end out of a few random megabytes: each block is a piece of these,
+/// from a place that depends on its number. One that is lost, repeated or swapped is
+/// noticed.
 struct Sequence(Vec<u8>);
 
 impl Sequence {

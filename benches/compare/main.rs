@@ -88,7 +88,7 @@ fn compare(args: &Args, scratch: &Path) -> io::Result<()> {
     let plan = Plan {
         peers: &peers,
         rounds: args.rounds(),
-        window: Duration::from_millis(if args.quick { 200 } else { 600 }),
+        window: Duration::from_millis(if args.quick { 200 } else { 400 }),
         scratch,
         cpus: &cpus,
         descriptors: sandbox::raise_descriptors(),
@@ -106,7 +106,7 @@ fn run(args: &Args, plan: &Plan) -> io::Result<Results> {
     let minutes = |pinned, free| (started + pinned * scale, started + free * scale);
     let (pinned_until, free_until) = match args.quick {
         true => minutes(Duration::from_secs(65), Duration::from_secs(85)),
-        false => minutes(Duration::from_secs(6 * 60), Duration::from_secs(11 * 60)),
+        false => minutes(Duration::from_secs(10 * 60), Duration::from_secs(16 * 60)),
     };
     let wanted: Vec<_> =
         Workload::SPEED.into_iter().filter(|&workload| args.wants(workload)).collect();

@@ -12,7 +12,7 @@ use crate::support::{eventually, proceed_after};
 /// Long beside what a loaded machine adds to a connect that is answered.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Less, but not what a client takes that waits for nothing.
+/// Less than that, and more than a client takes that waits for nothing.
 const MUCH: Duration = Duration::from_millis(1200);
 
 /// In front of an instance that answers and one that never does, which is dialled
@@ -95,7 +95,8 @@ fn burst_of_clients_is_served_a_few_at_a_time() {
         client.join().unwrap();
     }
     assert_eq!(upstream.accepted(), CLIENTS);
-    assert_eq!(open.most.load(Ordering::SeqCst), AT_ONCE);
+    let most = open.most.load(Ordering::SeqCst);
+    assert!(most <= AT_ONCE, "{most} at once");
 }
 
 /// How many there are, and were at most.

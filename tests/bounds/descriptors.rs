@@ -68,7 +68,7 @@ fn clients_wait_without_a_spin_while_descriptors_are_out() {
     assert!(spent <= LITTLE, "{spent:?} of a second, doing nothing");
     open.iter_mut().for_each(echo);
     assert_eq!(upstream.accepted(), 3, "the others wait");
-    limit_descriptors(&ambassador, 1024);
+    limit_descriptors(&ambassador, 256);
     waiting.iter_mut().for_each(heard);
     open.iter_mut().chain(&mut waiting).for_each(echo);
     let warnings = ambassador.warnings(&["accepting"]);

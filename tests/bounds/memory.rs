@@ -13,7 +13,7 @@ use crate::support::{proceed_after, skip_loudly};
 const MIB: usize = 1 << 20;
 
 /// What it may take for itself with 200 connections open, half of them stuck.
-const RESIDENT: usize = 40 * MIB;
+const RESIDENT: usize = 32 * MIB;
 
 /// More than the buffers on the way hold, so that stuck threads have to go on.
 const BLOCKS: usize = 24;

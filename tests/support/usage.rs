@@ -62,7 +62,8 @@ impl Usage {
 
     fn status(self, field: &str) -> usize {
         let status = self.read("status");
-        let value = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(field));
+        let value = value.unwrap_or_else(|| panic!("no {field} of a process that has ended"));
         value.split_whitespace().next().unwrap().parse().unwrap()
     }
 

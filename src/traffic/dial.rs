@@ -74,14 +74,21 @@ pub(super) fn dial(
 ) -> Option<(TcpStream, HostPort)> {
     let deadline = Instant::now() + settings.wait;
     let mut pause = RETRY_MIN;
+    // Of the last attempt, in whichever round.
+    let mut problem = None;
     loop {
         let snapshot = pool.snapshot();
-        let mut round = Round { pool, settings, own, link, tried: Vec::new(), problem: None };
-        for target in pool.candidates(&snapshot, link.peer.ip().to_canonical()) {
+        let candidates = pool.candidates(&snapshot, link.peer.ip().to_canonical());
+        problem = problem.filter(|_| !candidates.is_empty());
+        let mut round = Round { pool, settings, own, link, tried: Vec::new(), problem };
+        for target in candidates {
             let left = deadline.saturating_duration_since(Instant::now());
             // Each attempt may take its whole timeout, and the world may change
-            // meanwhile. Without a wait there is one round, and all of it is made.
+            // meanwhile. Without a wait there is one round, and all of it is made; on a
+            // busy machine a short wait may be over before the first attempt, which is
+            // made all the same.
             if !settings.wait.is_zero()
+                && round.problem.is_some()
                 && (left.is_zero() || pool.news(snapshot.generation) != News::Nothing)
             {
                 break;
@@ -90,6 +97,7 @@ pub(super) fn dial(
                 return Some((stream, target));
             }
         }
+        problem = round.problem;
         let now = Instant::now();
         let left = deadline.saturating_duration_since(now);
         // What failed may have left the pool meanwhile: no word of it then.
@@ -98,15 +106,16 @@ pub(super) fn dial(
             News::Changed if !left.is_zero() => continue,
             News::Changed | News::Nothing => {}
         }
-        let problem = round.problem.unwrap_or_else(|| "no instance is known".to_owned());
-        if let Some(lasted) = pool.outage_lasts(now, &problem) {
+        let unknown = Problem { text: "no instance is known".to_owned(), is_ours: false };
+        let Problem { text, is_ours } = problem.as_ref().unwrap_or(&unknown);
+        if let Some(lasted) = pool.outage_lasts(now, text, *is_ours) {
             let (name, lasting) = (pool.name(), report::lasting(lasted));
             let fate = if settings.wait.is_zero() {
                 "reset".to_owned()
             } else {
                 format!("held for {}", report::duration(settings.wait))
             };
-            warn!("{name}: nothing can be reached{lasting}: {problem}; clients are {fate}");
+            warn!("{name}: nothing can be reached{lasting}: {text}; clients are {fate}");
         }
         if left.is_zero() {
             debug!("{}: a client waited in vain", pool.name());
@@ -132,7 +141,14 @@ struct Round<'a> {
     link: &'a Link,
     /// Several names may stand for one address.
     tried: Vec<SocketAddr>,
-    problem: Option<String>,
+    problem: Option<Problem>,
+}
+
+/// Why an attempt failed.
+struct Problem {
+    text: String,
+    /// For want of something on our own side.
+    is_ours: bool,
 }
 
 impl Round<'_> {
@@ -179,11 +195,12 @@ impl Round<'_> {
     }
 
     fn failed(&mut self, target: &HostPort, error: &io::Error) {
-        if !is_ours(error) && self.pool.eject(target, self.settings.eject) {
+        let is_ours = is_ours(error);
+        if !is_ours && self.pool.eject(target, self.settings.eject) {
             let period = report::duration(self.settings.eject);
             warn!("{}: {target} is tried last, for {period} at a time: {error}", self.pool.name());
         }
-        self.problem = Some(format!("{target}: {error}"));
+        self.problem = Some(Problem { text: format!("{target}: {error}"), is_ours });
     }
 }
 

@@ -80,6 +80,10 @@ pub(super) enum News {
     Closed,
 }
 
+/// Without a failure for so long, a shortage on our own side is over: while it lasts,
+/// dials succeed and fail in turns.
+const OWN_QUIET: Duration = Duration::from_secs(10);
+
 /// What dialling has learned.
 #[derive(Debug, Default)]
 struct Learned {
@@ -91,6 +95,8 @@ struct Learned {
     open: HashMap<HostPort, usize>,
     /// Since when nothing could be reached.
     outage: Outage,
+    /// Whether the last failure in it was for want of something on our own side.
+    outage_is_ours: bool,
 }
 
 /// The upstreams of one service.
@@ -257,7 +263,8 @@ impl Pool {
         learned.ejected.remove(address);
         learned.failing.remove(address);
         *learned.open.entry(address.clone()).or_default() += 1;
-        learned.outage.ended(Instant::now())
+        let quiet = if learned.outage_is_ours { OWN_QUIET } else { Duration::ZERO };
+        learned.outage.ended_for(Instant::now(), quiet)
     }
 
     /// Notes that a connection to `address` has ended.
@@ -271,9 +278,17 @@ impl Pool {
         }
     }
 
-    /// Notes that nothing could be reached: how long already, if that is to be said.
-    pub(super) fn outage_lasts(&self, now: Instant, problem: &str) -> Option<Duration> {
-        self.learned().outage.failed(now, problem)
+    /// Notes that nothing could be reached, for the want of something on our own side if
+    /// `is_ours`: how long already, if that is to be said.
+    pub(super) fn outage_lasts(
+        &self,
+        now: Instant,
+        problem: &str,
+        is_ours: bool,
+    ) -> Option<Duration> {
+        let mut learned = self.learned();
+        learned.outage_is_ours = is_ours;
+        learned.outage.failed(now, problem)
     }
 }
 

@@ -112,6 +112,18 @@ fn client_is_held_until_a_registered_server_listens() {
 /// They do not wait for the next of the dials that are tried while they wait.
 #[test]
 fn all_held_clients_are_woken_at_once() {
+    // Other tests may keep the machine busy for a while. Clients that are not woken take
+    // up to 250 ms, each another time: ten of twelve are hardly ever so fast by chance.
+    let mut seen = Vec::new();
+    let is_at_once = (0..8).any(|_| {
+        seen.push(waits_of_held_clients());
+        seen.last().unwrap()[9] < Duration::from_millis(80)
+    });
+    assert!(is_at_once, "{seen:?}");
+}
+
+/// How long after the first registration each of twelve clients is served, sorted.
+fn waits_of_held_clients() -> Vec<Duration> {
     let scene = Scene::new();
     let (_ambassador, address) = started(scene.proxy([]));
     let clients: Vec<_> = (0..12)
@@ -135,8 +147,7 @@ fn all_held_clients_are_woken_at_once() {
     });
     let mut waited: Vec<_> = waited.collect();
     waited.sort();
-    // All but two: the machine may be busy with other tests.
-    assert!(waited[9] < Duration::from_millis(100), "{waited:?}");
+    waited
 }
 
 /// What a client sends while it is held is not lost.

@@ -112,7 +112,15 @@ fn forward(options: &[&str], upstreams: &[SocketAddr]) -> Ambassador {
 /// sorted: `up` while one is dialled, `down` and `up` while it lives, none afterwards.
 #[track_caller]
 fn wait_for_threads(ambassador: &Ambassador, wanted: &[&str]) {
-    within(SOON, &format!("threads {wanted:?}"), || copy_threads(ambassador) == wanted);
+    let start = Instant::now();
+    loop {
+        let found = copy_threads(ambassador);
+        if found == wanted {
+            return;
+        }
+        assert!(start.elapsed() < SOON, "after {SOON:?} threads {found:?}, not {wanted:?}");
+        proceed_after(Duration::from_millis(5));
+    }
 }
 
 fn copy_threads(ambassador: &Ambassador) -> Vec<&'static str> {

@@ -203,7 +203,8 @@ fn read_to_ending(mut stream: &TcpStream) -> (Vec<u8>, Ending) {
 /// Writes until no more is taken. Returns how much was, which must not be all.
 #[track_caller]
 fn write_until_stuck(mut stream: &TcpStream, bytes: &[u8]) -> usize {
-    stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    // Long: on a busy machine the proxy may not run for a while, and then goes on.
+    stream.set_write_timeout(Some(Duration::from_millis(700))).unwrap();
     let mut taken = 0;
     let problem = loop {
         match stream.write(&bytes[taken..]) {

@@ -25,6 +25,10 @@ const REPEAT: Duration = Duration::from_secs(60);
 /// members may take turns.
 const REPEAT_CHANGED: Duration = Duration::from_secs(10);
 
+/// For `ended_for`, where successes and failures come in turns, as at a limit of
+/// descriptors or threads: without a failure for so long, it is over.
+pub(crate) const QUIET: Duration = Duration::from_secs(10);
+
 impl Outage {
     /// Notes an attempt that failed for the reason `text`. Returns how long the
     /// outage has lasted if a warning is due: on the first failure, once a minute

@@ -17,7 +17,7 @@ use crate::support::ambassador::{Ambassador, Launch, ambassador};
 use crate::support::bytes::{assert_same, random_bytes};
 use crate::support::client::{Ending, connect, ending};
 use crate::support::upstream::Upstream;
-use crate::support::{DEADLINE, eventually_some};
+use crate::support::{DEADLINE, eventually_some, proceed_after};
 
 /// How long an upstream may be stuck, which is long in some of these tests.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +40,19 @@ fn echoing(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let mut clients: Vec<TcpStream> = (0..count).map(|_| asking(address)).collect();
     clients.iter_mut().for_each(heard);
     clients
+}
+
+/// As many connections as the cap of `count` allows but one: one more waited, and came in
+/// when another ended.
+#[track_caller]
+fn filled(address: SocketAddr, upstream: &Upstream, count: usize) -> (Vec<TcpStream>, TcpStream) {
+    let mut open = echoing(address, count);
+    let mut waiting = asking(address);
+    proceed_after(Duration::from_millis(300));
+    assert_eq!(upstream.accepted(), count, "one more waits");
+    drop(open.pop());
+    heard(&mut waiting);
+    (open, waiting)
 }
 
 /// A client that waits for its first byte to come back.

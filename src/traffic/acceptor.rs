@@ -12,16 +12,15 @@ use super::{
     Bound, OwnListeners, Pool, Resources, Settings, connection::Service, listener::Listener,
     sockets,
 };
-use crate::{outage::Outage, stop::Stop};
+use crate::{
+    outage::{Outage, QUIET},
+    stop::Stop,
+};
 
 /// The pauses after an accept error such as EMFILE, which a connection's end may
 /// mend: growing, so that it does not spin, and short, so that it goes on soon.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-
-/// Without an error for so long, accepting is back to normal: at the limit of
-/// descriptors, accepts succeed and fail in turns.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// The thread behind one listener.
 #[derive(Debug)]

@@ -81,11 +81,10 @@ impl Service {
     /// The next client for a thread that has served one. `None` if others see to it.
     fn next_client(&self) -> Option<Entry> {
         // Only the acceptor waits at the cap.
-        self.connections
-            .has_room()
-            .then(|| self.listener.help())
-            .flatten()
-            .and_then(|client| self.enter(client))
+        if !self.connections.has_room() {
+            return None;
+        }
+        self.enter(self.listener.help()?)
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use log::{info, warn};
 
-use crate::outage::Outage;
+use crate::outage::{Outage, QUIET};
 
 /// The stack of a thread: its largest frames are a log line and a name lookup.
 /// Only pages that are touched cost memory.
@@ -24,10 +24,6 @@ const PARKING: Duration = Duration::from_secs(5);
 /// So often a thread gives others the CPU before it sleeps: under load its next job is
 /// handed over meanwhile, without the cost of a sleep and a wake-up.
 const YIELDS: u32 = 4;
-
-/// Without a failure for so long, threads can be made again: near a limit, some can and
-/// some cannot.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// So many stay parked for ever: one connection's worth.
 const KEPT: usize = 2;

@@ -13,7 +13,10 @@ use std::{
 };
 
 use super::balance::{self, Balance};
-use crate::{address::HostPort, outage::Outage};
+use crate::{
+    address::HostPort,
+    outage::{Outage, QUIET},
+};
 
 /// One side that may be dialled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +82,6 @@ pub(super) enum News {
     /// The process is ending: there will be no more.
     Closed,
 }
-
-/// Without a failure for so long, a shortage on our own side is over: while it lasts,
-/// dials succeed and fail in turns.
-const OWN_QUIET: Duration = Duration::from_secs(10);
 
 /// What dialling has learned.
 #[derive(Debug, Default)]
@@ -263,7 +262,7 @@ impl Pool {
         learned.ejected.remove(address);
         learned.failing.remove(address);
         *learned.open.entry(address.clone()).or_default() += 1;
-        let quiet = if learned.outage_is_ours { OWN_QUIET } else { Duration::ZERO };
+        let quiet = if learned.outage_is_ours { QUIET } else { Duration::ZERO };
         learned.outage.ended_for(Instant::now(), quiet)
     }
 

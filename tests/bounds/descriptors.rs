@@ -29,12 +29,7 @@ fn low_limit_on_descriptors_allows_as_many_connections_as_it_says() {
     let (ambassador, address) = started(launch);
     let count = allowed(&ambassador, "64 open files");
     assert!((4..=31).contains(&count), "{count} connections of two descriptors each");
-    let mut open = echoing(address, count);
-    let mut waiting = asking(address);
-    proceed_after(Duration::from_millis(300));
-    assert_eq!(upstream.accepted(), count, "one more waits");
-    drop(open.pop());
-    heard(&mut waiting);
+    let (open, waiting) = filled(address, &upstream, count);
     drop(waiting);
 
     // Busy streams would all like a pipe of two descriptors for either direction. They

@@ -1,13 +1,12 @@
 //! Threads run out, because a control group allows no more.
 
 use std::sync::mpsc;
-use std::time::Duration;
 
 use super::*;
 use crate::support::cgroup::Cgroup;
 use crate::support::client::ending_of_new;
 use crate::support::usage::Usage;
-use crate::support::{DEADLINE, proceed_after, skip_loudly};
+use crate::support::{DEADLINE, skip_loudly};
 
 fn cgroup(test: &str) -> Option<Cgroup> {
     Cgroup::new("pids").inspect_err(|reason| skip_loudly(test, reason)).ok()
@@ -24,12 +23,7 @@ fn low_limit_on_threads_allows_as_many_connections_as_it_says() {
     let (ambassador, address) = started(launch);
     let count = allowed(&ambassador, "40 processes");
     assert!((4..20).contains(&count), "{count} connections of two threads each");
-    let mut open = echoing(address, count);
-    let mut waiting = asking(address);
-    proceed_after(Duration::from_millis(300));
-    assert_eq!(upstream.accepted(), count, "one more waits");
-    drop(open.pop());
-    heard(&mut waiting);
+    let _open = filled(address, &upstream, count);
     assert_eq!(group.refused_threads(), 0);
     assert_eq!(ambassador.warnings(&[]).len(), 1, "{:?}", ambassador.warnings(&[]));
 }

@@ -4,7 +4,8 @@
 //! a store that was wiped and an event that got lost all heal in the same way.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,8 +13,8 @@ use log::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
-    etcd::{self, Entry, Store},
-    outage::Outage,
+    etcd::{self, Entry, Listing, Position, Store},
+    outage::{Outage, QUIET},
     report,
     service::{self, Instance, Prefix, ServiceName},
     stop::Stop,
@@ -21,37 +22,115 @@ use crate::{
 };
 
 /// How long a poll may stay silent, give or take a tenth (so that pollers started
-/// together drift apart). It bounds how long a dead connection or a cut-off
-/// member goes unnoticed.
+/// together drift apart). It bounds how long a dead connection goes unnoticed.
 const POLL_PATIENCE: Duration = Duration::from_secs(55);
+
+/// The same where there are other members to ask. One that is cut off from its peers
+/// keeps its polls open and says nothing; the listing after the poll, which asks the
+/// quorum, finds out. Sooner than clients give up, who are held for 10 s by default.
+const POLL_PATIENCE_OF_SEVERAL: Duration = Duration::from_secs(5);
 
 /// Two listings are at least this far apart, so that a burst of events costs a
 /// few listings; the first event of a burst is acted on at once.
 const LISTING_GAP: Duration = Duration::from_millis(20);
 
+/// The registry as all pollers of a process see it, so that what is wrong with it is
+/// said once, and not once a service.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    store: Store,
+    prefix: Prefix,
+    pools: Vec<Arc<Pool>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    outage: Outage,
+    /// The services whose last listing failed.
+    failing: BTreeSet<String>,
+    /// When another store was warned of.
+    other_store: Option<Instant>,
+}
+
+impl Followed {
+    /// `pools` are those of all services that are to be followed in `store`.
+    pub(crate) fn new(store: Store, prefix: Prefix, pools: Vec<Arc<Pool>>) -> Self {
+        Followed { store, prefix, pools, state: Mutex::default() }
+    }
+
+    /// Notes that `pool` could not be listed.
+    fn note_failure(&self, pool: &Pool, error: &etcd::Error, pause: Duration) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.failing.insert(pool.name().to_owned());
+        let text = report::chain(error);
+        let Some(lasted) = state.outage.failed(Instant::now(), &text) else { return };
+        let count: usize = self.pools.iter().map(|pool| pool.count()).sum();
+        let plural = if count == 1 { "" } else { "s" };
+        let (whose, lasting, pause) =
+            (self.whose(pool), report::lasting(lasted), report::duration(pause));
+        warn!(
+            "{whose}: {text}{lasting}; still serving {count} known instance{plural}; \
+             next attempt in {pause}"
+        );
+    }
+
+    /// Notes that `pool` was listed.
+    fn note_listing(&self, pool: &Pool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.failing.remove(pool.name());
+        if state.failing.is_empty()
+            && let Some(lasted) = state.outage.ended(Instant::now())
+        {
+            let (whose, lasted) = (self.whose(pool), report::duration(lasted));
+            info!("{whose}: etcd at {} answers again after {lasted}", self.store.member());
+        }
+    }
+
+    /// Notes that a listing cannot come after the one before it in one history. It is
+    /// believed all the same: it is what a quorum says now.
+    fn note_other_store(&self, before: &Position, now: &Position) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Every service is listed from it.
+        if state.other_store.is_none_or(|said| said.elapsed() > QUIET) {
+            let member = self.store.member();
+            warn!(
+                "etcd at {member} was wiped or restored, or is another one: at event {} of \
+                 cluster {}, after event {} of cluster {}",
+                now.index, now.cluster, before.index, before.cluster
+            );
+            state.other_store = Some(Instant::now());
+        }
+    }
+
+    /// Whose log line it is: the service's, where there is only one.
+    fn whose(&self, pool: &Pool) -> String {
+        match self.pools.len() {
+            1 => pool.name().to_owned(),
+            count => format!("{count} services"),
+        }
+    }
+}
+
 /// Keeps `pool` equal to what is registered for one service.
 #[derive(Debug)]
 pub(crate) struct Poller<'a> {
-    store: &'a Store,
+    followed: &'a Followed,
     directory: String,
     pool: &'a Pool,
     /// Entries that cannot be used, with the reason that was warned about.
     unusable: HashMap<String, String>,
-    outage: Outage,
+    /// When it was last listed.
+    listed: Option<Position>,
     /// Polls that fail while listings succeed.
     polls: Outage,
 }
 
 impl<'a> Poller<'a> {
-    pub(crate) fn new(
-        store: &'a Store,
-        prefix: &Prefix,
-        service: &ServiceName,
-        pool: &'a Pool,
-    ) -> Self {
-        let directory = prefix.service(service);
-        let (outage, polls) = (Outage::default(), Outage::default());
-        Poller { store, directory, pool, unusable: HashMap::new(), outage, polls }
+    pub(crate) fn new(followed: &'a Followed, service: &ServiceName, pool: &'a Pool) -> Self {
+        let directory = followed.prefix.service(service);
+        let (unusable, polls) = (HashMap::new(), Outage::default());
+        Poller { followed, directory, pool, unusable, listed: None, polls }
     }
 
     /// Follows until asked to stop. While etcd cannot be reached the pool keeps
@@ -61,11 +140,11 @@ impl<'a> Poller<'a> {
         let mut poll_backoff = Backoff::for_requests();
         loop {
             let listed = Instant::now();
-            let pause = match self.store.list(&self.directory) {
+            let pause = match self.followed.store.list(&self.directory) {
                 Ok(listing) => {
                     listing_backoff.reset();
-                    self.publish(&listing.entries);
-                    match self.poll(listing.index) {
+                    self.note_listing(&listing);
+                    match self.poll(&listing.position) {
                         Ok(()) => {
                             poll_backoff.reset();
                             self.polls.ended(Instant::now());
@@ -81,7 +160,7 @@ impl<'a> Poller<'a> {
                 }
                 Err(error) => {
                     let pause = listing_backoff.next();
-                    self.warn_of(&error, pause);
+                    self.followed.note_failure(self.pool, &error, pause);
                     pause
                 }
             };
@@ -91,10 +170,25 @@ impl<'a> Poller<'a> {
         }
     }
 
-    /// Waits for a change after `index`.
-    fn poll(&self, index: u64) -> Result<(), etcd::Error> {
-        let patience = POLL_PATIENCE.mul_f64(0.9 + 0.2 * fastrand::f64());
-        match self.store.wait(&self.directory, index, patience) {
+    fn note_listing(&mut self, listing: &Listing) {
+        self.followed.note_listing(self.pool);
+        let Listing { entries, position } = listing;
+        if let Some(before) = self.listed.replace(position.clone())
+            && !before.leads_to(position)
+        {
+            self.followed.note_other_store(&before, position);
+        }
+        self.publish(entries);
+    }
+
+    /// Waits for a change after what was `listed`.
+    fn poll(&self, listed: &Position) -> Result<(), etcd::Error> {
+        let patience = match self.followed.store.member_count() {
+            1 => POLL_PATIENCE,
+            _ => POLL_PATIENCE_OF_SEVERAL,
+        };
+        let patience = patience.mul_f64(0.9 + 0.2 * fastrand::f64());
+        match self.followed.store.wait(&self.directory, listed, patience) {
             // Refreshes of TTLs fill the history too: not worth a word.
             Err(etcd::Error::IndexCleared) => Ok(()),
             outcome => outcome,
@@ -114,23 +208,7 @@ impl<'a> Poller<'a> {
         }
     }
 
-    fn warn_of(&mut self, error: &etcd::Error, pause: Duration) {
-        let text = report::chain(error);
-        let Some(lasted) = self.outage.failed(Instant::now(), &text) else { return };
-        let (name, count) = (self.pool.name(), self.pool.count());
-        let plural = if count == 1 { "" } else { "s" };
-        let pause = report::duration(pause);
-        let lasting = report::lasting(lasted);
-        warn!(
-            "{name}: {text}{lasting}; still serving {count} known instance{plural}; next attempt in {pause}"
-        );
-    }
-
     fn publish(&mut self, entries: &[Entry]) {
-        if let Some(lasted) = self.outage.ended(Instant::now()) {
-            let (name, lasted) = (self.pool.name(), report::duration(lasted));
-            info!("{name}: etcd at {} answers again after {lasted}", self.store.member());
-        }
         let mut unusable = HashMap::new();
         let mut upstreams = Vec::new();
         for entry in entries {

@@ -15,8 +15,25 @@ use crate::report;
 pub(crate) struct Listing {
     /// The entries, sorted by key. A missing and an empty directory are the same.
     pub(crate) entries: Vec<Entry>,
-    /// etcd's event counter when the listing was made.
+    /// When it was made.
+    pub(crate) position: Position,
+}
+
+/// A moment in etcd's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The cluster that answered, as it names itself.
+    pub(crate) cluster: String,
+    /// Its event counter.
     pub(crate) index: u64,
+}
+
+impl Position {
+    /// Whether `later` can come after this in one history. A store that was wiped or
+    /// restored counts from lower again; a member that was cut off may be behind.
+    pub(crate) fn leads_to(&self, later: &Position) -> bool {
+        self.cluster == later.cluster && self.index <= later.index
+    }
 }
 
 /// One key below a listed directory.
@@ -49,12 +66,15 @@ pub(crate) enum Error {
     /// An answer, but none of a working etcd with the v2 API.
     Unusable { member: Member, problem: String },
     /// etcd error 100: nothing is stored under `key`.
-    NoSuchKey { key: String, index: u64 },
+    NoSuchKey { key: String, position: Position },
     /// etcd error 101: `key` holds another value than the one expected.
     CompareFailed { key: String },
     /// etcd error 401: the events a poll asked for are no longer kept, so the
     /// directory must be listed again.
     IndexCleared,
+    /// The member that was to be polled does not know the events of the listing: a poll
+    /// would stay silent until its counter has come so far, which may be for ever.
+    Behind { member: Member },
 }
 
 impl fmt::Display for Error {
@@ -68,6 +88,9 @@ impl fmt::Display for Error {
             Error::NoSuchKey { key, .. } => write!(f, "no key {key} in etcd"),
             Error::CompareFailed { key } => write!(f, "{key} holds another value in etcd"),
             Error::IndexCleared => f.write_str("etcd no longer has the events asked for"),
+            Error::Behind { member } => {
+                write!(f, "etcd at {member} is behind what was listed, or is another store")
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use ureq::{Agent, Body, http::Response};
 
 use super::{
-    Entry, Error, Listing,
+    Entry, Error, Listing, Position,
     members::{Member, Members},
 };
 use crate::report;
@@ -49,6 +49,10 @@ impl Store {
         Store { agent: config.new_agent(), members: Members::new(members) }
     }
 
+    pub(crate) fn member_count(&self) -> usize {
+        self.members.count()
+    }
+
     /// The member the next request goes to, for log lines.
     pub(crate) fn member(&self) -> &Member {
         self.members.current()
@@ -77,7 +81,9 @@ impl Store {
         let call = Call::Get { path: format!("{directory}/"), query: pairs(query) };
         let answer = match self.request_within(&call, patience) {
             Ok(answer) => answer,
-            Err(Error::NoSuchKey { index, .. }) => return Ok(Listing { entries: vec![], index }),
+            Err(Error::NoSuchKey { position, .. }) => {
+                return Ok(Listing { entries: vec![], position });
+            }
             Err(error) => return Err(error),
         };
         if !answer.node.dir {
@@ -87,23 +93,32 @@ impl Store {
         let mut entries = Vec::new();
         flatten(answer.node.nodes, &mut entries);
         entries.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(Listing { entries, index: answer.index })
+        Ok(Listing { entries, position: answer.position })
     }
 
-    /// Waits until something changed below `directory` after `index`, or for
+    /// Waits until something changed below `directory` after it was `listed`, or for
     /// `patience`. Silence is no error; neither says what changed.
     pub(crate) fn wait(
         &self,
         directory: &str,
-        index: u64,
+        listed: &Position,
         patience: Duration,
     ) -> Result<(), Error> {
-        let wait_index = (index + 1).to_string();
+        let wait_index = (listed.index + 1).to_string();
         // Never with `quorum=true`: etcd then answers at once as to a plain get.
         let query = pairs(&[("wait", "true"), ("recursive", "true"), ("waitIndex", &wait_index)]);
         let call = Call::Get { path: format!("{directory}/"), query };
         let member = self.members.current();
-        match self.attempt(&call, member, patience) {
+        let polled = self.send(&call, member, patience).and_then(|response| {
+            // etcd sends the head at once, before any event. That of a refusal may say 0.
+            let is_behind = response.status() == 200
+                && position(&response).is_some_and(|now| !listed.leads_to(&now));
+            if is_behind {
+                return Err(Error::Behind { member: member.clone() });
+            }
+            self.receive(&call, response, member, patience)
+        });
+        match polled {
             Ok(_) | Err(Error::Silent { .. }) => Ok(()),
             Err(error) => {
                 if error.is_members_fault() {
@@ -184,6 +199,18 @@ impl Store {
         member: &Member,
         patience: Duration,
     ) -> Result<Answer, Error> {
+        let response = self.send(call, member, patience)?;
+        self.receive(call, response, member, patience)
+    }
+
+    /// Sends a request and reads the head of its answer. What is left of `patience` is
+    /// for its body.
+    fn send(
+        &self,
+        call: &Call<'_>,
+        member: &Member,
+        patience: Duration,
+    ) -> Result<Response<Body>, Error> {
         let url = |key: &str| format!("{member}/v2/keys{key}");
         let limit = Some(patience);
         let sent = match call {
@@ -200,10 +227,19 @@ impl Store {
                 request.config().timeout_global(limit).build().call()
             }
         };
-        let failed = |error: ureq::Error| Error::from_ureq(error, member, patience);
-        let mut response = sent.map_err(failed)?;
+        sent.map_err(|error| Error::from_ureq(error, member, patience))
+    }
+
+    fn receive(
+        &self,
+        call: &Call<'_>,
+        mut response: Response<Body>,
+        member: &Member,
+        patience: Duration,
+    ) -> Result<Answer, Error> {
         let body = response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec();
-        Answer::parse(call, &response, &body.map_err(failed)?, member)
+        let body = body.map_err(|error| Error::from_ureq(error, member, patience))?;
+        Answer::parse(call, &response, &body, member)
     }
 }
 
@@ -225,7 +261,10 @@ impl Error {
     fn is_members_fault(&self) -> bool {
         match self {
             Error::Unreachable { .. } | Error::Silent { .. } | Error::Unusable { .. } => true,
-            Error::NoSuchKey { .. } | Error::CompareFailed { .. } | Error::IndexCleared => false,
+            Error::NoSuchKey { .. }
+            | Error::CompareFailed { .. }
+            | Error::IndexCleared
+            | Error::Behind { .. } => false,
         }
     }
 }
@@ -261,7 +300,7 @@ impl Call<'_> {
 struct Answer {
     member: Member,
     node: Node,
-    index: u64,
+    position: Position,
 }
 
 /// A key or directory as etcd shows it. The root and empty directories leave
@@ -297,31 +336,27 @@ impl Answer {
         body: &[u8],
         member: &Member,
     ) -> Result<Self, Error> {
-        let index = response
-            .headers()
-            .get("X-Etcd-Index")
-            .and_then(|index| index.to_str().ok()?.parse().ok());
+        let position = position(response);
         let status = response.status().as_u16();
         let unusable = |problem: &str| Error::Unusable {
             member: member.clone(),
             problem: report::excerpt(problem),
         };
+        let no_etcd = || unusable("an answer without X-Etcd-Index, so this is no etcd");
         if status == 200 || status == 201 {
-            let Some(index) = index else {
-                return Err(unusable("an answer without X-Etcd-Index, so this is no etcd"));
-            };
+            let position = position.ok_or_else(no_etcd)?;
             // A poll that a middlebox ended comes with an empty body.
             if body.is_empty() {
-                return Ok(Answer { member: member.clone(), node: Node::default(), index });
+                return Ok(Answer { member: member.clone(), node: Node::default(), position });
             }
             let Success { node } = serde_json::from_slice(body)
                 .map_err(|error| unusable(&format!("an answer that is not etcd's: {error}")))?;
-            return Ok(Answer { member: member.clone(), node, index });
+            return Ok(Answer { member: member.clone(), node, position });
         }
         let key = call.key().to_owned();
         match serde_json::from_slice::<Refusal>(body) {
             Ok(Refusal { error_code: 100, .. }) => {
-                Err(Error::NoSuchKey { key, index: index.unwrap_or_default() })
+                Err(Error::NoSuchKey { key, position: position.ok_or_else(no_etcd)? })
             }
             Ok(Refusal { error_code: 101, .. }) => Err(Error::CompareFailed { key }),
             Ok(Refusal { error_code: 401, .. }) => Err(Error::IndexCleared),
@@ -338,6 +373,14 @@ impl Answer {
             }
         }
     }
+}
+
+/// Where etcd's history was when the head of `response` was sent.
+fn position(response: &Response<Body>) -> Option<Position> {
+    let header = |name| response.headers().get(name)?.to_str().ok();
+    let index = header("X-Etcd-Index")?.parse().ok()?;
+    let cluster = header("X-Etcd-Cluster-Id").unwrap_or_default().to_owned();
+    Some(Position { cluster, index })
 }
 
 /// The values of a tree of nodes; a directory is an entry too, so that a caller

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     etcd::Store,
-    poller::Poller,
+    poller::{Followed, Poller},
     report::Failure,
     service::ServiceName,
     traffic::{Listen, Pool},
@@ -43,11 +43,13 @@ impl Proxy {
             listeners.push(Listener { listen, pool: Arc::clone(pool) });
         }
         let mut frontend = Frontend::bind(self.serving, listeners)?;
-        let store = Arc::new(Store::new(self.registry.members));
+        let store = Store::new(self.registry.members);
+        let all = pools.values().cloned().collect();
+        let followed = Arc::new(Followed::new(store, self.registry.prefix, all));
         for (service, pool) in pools {
-            let (store, prefix) = (Arc::clone(&store), self.registry.prefix.clone());
+            let followed = Arc::clone(&followed);
             daemon.spawn_unjoined("poller", move |stop| {
-                Poller::new(&store, &prefix, &service, &pool).run(stop);
+                Poller::new(&followed, &service, &pool).run(stop);
             })?;
         }
         frontend.start(&mut daemon)?;

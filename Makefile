@@ -16,7 +16,7 @@ build: ## the release binary for this machine
 check: ## format, lints, unit tests, documentation, units
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked --bin ambassador
+	cargo test --locked --lib
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 	scripts/packages.sh systemd:systemd-analyze
 	units/check.sh

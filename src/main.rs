@@ -1,58 +1,8 @@
-//! `ambassador` connects containers across hosts through etcd. See ARCHITECTURE.md.
+//! `ambassador` connects containers across hosts through etcd; `src/lib.rs` is its table
+//! of contents.
 
-mod address;
-mod backoff;
-mod cli;
-mod connect;
-mod docker;
-mod etcd;
-mod limits;
-mod logging;
-mod notify;
-mod outage;
-mod poller;
-mod registrar;
-mod report;
-mod roles;
-mod service;
-mod signals;
-mod stop;
-mod traffic;
-mod worker;
-
-use std::{
-    env,
-    io::{self, Write},
-    process::ExitCode,
-};
-
-use crate::{
-    cli::{Environment, Invocation, Refusal},
-    report::Failure,
-};
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let environment = Environment::new(env::vars_os());
-    let outcome = match cli::parse(env::args_os(), &environment) {
-        Ok(invocation) => run(invocation),
-        Err(Refusal::Text(text)) => report::print(&text),
-        Err(Refusal::Mistake(failure)) => Err(failure),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => fail(&failure),
-    }
-}
-
-fn run(Invocation { filter, role }: Invocation) -> Result<(), Failure> {
-    // Dropped last: what the role has said is written before the process ends.
-    let _log = logging::start(&filter)
-        .map_err(|error| Failure::Running(format!("no thread for the log: {error}")))?;
-    role.run()
-}
-
-/// One line on stderr, and the code that says whether a restart would help.
-fn fail(failure: &Failure) -> ExitCode {
-    let _ = writeln!(io::stderr(), "ambassador: {failure}");
-    ExitCode::from(failure.exit_code())
+    ambassador::main()
 }

@@ -1,11 +1,6 @@
 //! `HOST:PORT`: what is dialled, registered and typed.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv6Addr},
-    num::NonZeroU16,
-    str::FromStr,
-};
+use std::{fmt, net::IpAddr, num::NonZeroU16, str::FromStr};
 
 /// Longest host name in DNS (RFC 1035, 2.3.4).
 const MAX_NAME_BYTES: usize = 253;
@@ -20,6 +15,8 @@ pub(crate) struct HostPort {
 /// A host as written; a name is resolved anew for every use.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Host {
+    /// Never an IPv4 address that is mapped into IPv6 (`::ffff:127.0.0.1`): it would be
+    /// another value for the same host. `Host::from` sees to that.
     Ip(IpAddr),
     Name(String),
 }
@@ -52,9 +49,15 @@ impl Host {
     /// Whether only this host itself can be reached there.
     pub(crate) fn is_loopback(&self) -> bool {
         match self {
-            Host::Ip(ip) => ip.to_canonical().is_loopback(),
+            Host::Ip(ip) => ip.is_loopback(),
             Host::Name(name) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
         }
+    }
+}
+
+impl From<IpAddr> for Host {
+    fn from(ip: IpAddr) -> Self {
+        Host::Ip(ip.to_canonical())
     }
 }
 
@@ -64,10 +67,10 @@ impl FromStr for Host {
     /// An IP address, an IPv6 address in brackets, or a name.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            return inner.parse::<Ipv6Addr>().map(|ip| Host::Ip(ip.into())).map_err(|_| NOT_A_HOST);
+            return inner.parse().map(|ip| IpAddr::V6(ip).into()).map_err(|_| NOT_A_HOST);
         }
         if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(Host::Ip(ip));
+            return Ok(ip.into());
         }
         let is_name = !text.is_empty()
             && text.len() <= MAX_NAME_BYTES
@@ -135,6 +138,13 @@ mod tests {
     }
 
     #[test]
+    fn an_ipv4_address_written_as_ipv6_is_that_ipv4_address() {
+        for text in ["[::ffff:10.1.0.1]:80", "[::ffff:a01:1]:80"] {
+            assert_eq!(text.parse::<HostPort>(), "10.1.0.1:80".parse(), "{text}");
+        }
+    }
+
+    #[test]
     fn anything_else_is_refused() {
         for text in [
             "",
@@ -167,7 +177,9 @@ mod tests {
     #[test]
     fn addresses_nobody_else_can_reach_are_known() {
         let host = |text: &str| text.parse::<Host>().unwrap();
-        assert!(host("0.0.0.0").is_unspecified() && host("::").is_unspecified());
+        for text in ["0.0.0.0", "::", "::ffff:0.0.0.0", "[::ffff:0.0.0.0]"] {
+            assert!(host(text).is_unspecified(), "{text}");
+        }
         for text in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "localhost", "LocalHost"]
         {
             assert!(host(text).is_loopback(), "{text}");

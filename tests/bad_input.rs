@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::support::ambassador::{Ended, ambassador};
+use crate::support::free_port;
 
 /// Has to be refused with one line that contains each of `words`.
 #[track_caller]
@@ -323,5 +324,15 @@ fn help_and_version_are_printed_where_they_are_asked_for() {
         for option in options {
             assert!(help.stdout.contains(option), "{command}: no {option} in\n{}", help.stdout);
         }
+    }
+}
+
+/// Every connection to it would become another one, until nothing is left to open.
+#[test]
+fn upstream_that_is_the_listener_itself_is_refused_however_it_is_written() {
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    for host in ["127.0.0.1", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"] {
+        refused(&["forward", "--listen", &listen, &format!("{host}:{port}")], &[&listen]);
     }
 }

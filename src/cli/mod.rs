@@ -189,12 +189,11 @@ impl TypedRegister {
 /// `--address` as it is registered: as given, but a loopback address at what
 /// `--host-ip` says, because no other host can reach it unless the operator says so.
 fn reachable(address: HostPort, host_ip: Option<IpAddr>) -> Result<HostPort, Refusal> {
-    use crate::address::Host;
     if !address.host.is_loopback() {
         return Ok(address);
     }
     match host_ip {
-        Some(ip) => Ok(HostPort { host: Host::Ip(ip), port: address.port }),
+        Some(ip) => Ok(HostPort { host: ip.into(), port: address.port }),
         None => Err(Refusal::usage(&format!(
             "--address {address}: no other host can reach {}; to register it all the same, say \
              --host-ip 127.0.0.1",

@@ -92,7 +92,7 @@ pub(super) fn upstream(text: &str) -> Result<HostPort, String> {
 }
 
 pub(super) fn host_ip(text: &str) -> Result<IpAddr, String> {
-    match text.parse::<IpAddr>() {
+    match text.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(ip) if ip.is_unspecified() => {
             Err("no host can be reached at it; expected the address of this host".to_owned())
         }

@@ -170,7 +170,7 @@ impl Target {
 impl HostIp {
     /// The rule by which `address` was taken, for a reader.
     pub(super) fn rule(&self, address: &HostPort) -> &'static str {
-        let is = |ip: Option<IpAddr>| ip.is_some_and(|ip| Host::Ip(ip) == address.host);
+        let is = |ip: Option<IpAddr>| ip.is_some_and(|ip| Host::from(ip) == address.host);
         if is(self.chosen) {
             "the host is what --host-ip says"
         } else if is(self.ambient) {
@@ -193,7 +193,7 @@ impl HostIp {
             }
             let ip = match host_ip.as_str() {
                 "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
-                text => text.parse(),
+                text => text.parse::<IpAddr>().map(|ip| ip.to_canonical()),
             };
             match (ip, port_number(host_port)) {
                 (Ok(ip), Ok(port)) => published.push((ip, port)),
@@ -202,7 +202,7 @@ impl HostIp {
         }
         published.sort_unstable();
         let everywhere = |ip: &IpAddr| ip.is_unspecified();
-        let at = |ip: IpAddr, port| Ok(Some(HostPort { host: Host::Ip(ip), port }));
+        let at = |ip: IpAddr, port| Ok(Some(HostPort { host: ip.into(), port }));
         let Some(&(first_ip, first_port)) = published.first() else { return Ok(None) };
 
         if let Some(ip) = self.chosen {
@@ -285,6 +285,8 @@ mod tests {
     fn loopback_is_registered_only_when_the_operator_says_so() {
         for ambient in ["", "10.1.0.1"] {
             assert!(address("127.0.0.1/80", "", ambient).unwrap_err().contains("127.0.0.1"));
+            // The same address, written as IPv6.
+            assert!(address("::ffff:127.0.0.1/80", "", ambient).is_err());
         }
         assert_eq!(address("127.0.0.1/80", "127.0.0.1", ""), Ok(Some("127.0.0.1:80".into())));
     }

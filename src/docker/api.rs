@@ -89,23 +89,25 @@ impl State {
 /// from March on, so that a leap day is the last of its year.
 fn unix_ns(text: &str) -> Option<i64> {
     let (date, time) = text.split_once('T')?;
-    let mut date = date.split('-').map(|part| part.parse::<i64>().ok());
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let [year, month, day] = numbers(date, '-', [2200, 12, 31])?;
     let (time, offset_s) = match time.strip_suffix('Z') {
         Some(time) => (time, 0),
         None => {
             let (time, offset) = time.split_at_checked(time.len().checked_sub(6)?)?;
-            let sign = if offset.starts_with('-') { -1 } else { 1 };
-            let (hours, minutes) = offset.get(1..)?.split_once(':')?;
-            let offset_s = hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60;
-            (time, sign * offset_s)
+            let (sign, offset) = match offset.split_at_checked(1)? {
+                ("+", offset) => (1, offset),
+                ("-", offset) => (-1, offset),
+                _ => return None,
+            };
+            let [hours, minutes] = numbers(offset, ':', [23, 59])?;
+            (time, sign * (hours * 3600 + minutes * 60))
         }
     };
     let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
-    let mut time = time.split(':').map(|part| part.parse::<i64>().ok());
-    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
-    let ns = format!("{fraction:0<9}").get(..9)?.parse::<i64>().ok()?;
-    if !(1970..=2200).contains(&year) || !(1..=12).contains(&month) {
+    // A leap second is the 60th.
+    let [hour, minute, second] = numbers(time, ':', [23, 59, 60])?;
+    let ns = number(format!("{fraction:0<9}").get(..9)?)?;
+    if year < 1970 || month < 1 || day < 1 {
         return None; // Docker's "never" is the year 1.
     }
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
@@ -113,6 +115,22 @@ fn unix_ns(text: &str) -> Option<i64> {
     const DAYS_TO_1970: i64 = 719_468;
     let seconds = (days - DAYS_TO_1970) * 86_400 + hour * 3600 + minute * 60 + second - offset_s;
     seconds.checked_mul(1_000_000_000)?.checked_add(ns)
+}
+
+/// The numbers of `2026-11-22`, if there are as many as in `most` and none is larger.
+fn numbers<const COUNT: usize>(
+    text: &str,
+    separator: char,
+    most: [i64; COUNT],
+) -> Option<[i64; COUNT]> {
+    let numbers: Option<Vec<i64>> = text.split(separator).map(number).collect();
+    let numbers: [i64; COUNT] = numbers?.try_into().ok()?;
+    numbers.iter().zip(most).all(|(&number, most)| number <= most).then_some(numbers)
+}
+
+/// A number in digits only: `str::parse` alone takes a sign.
+fn number(text: &str) -> Option<i64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 impl Container {
@@ -282,6 +300,14 @@ mod tests {
             "é",
             "T",
             "2026-11-22Té",
+            "2026-11-22-01T00:00:00Z",
+            "2026-11-9223372036854775807T00:00:00Z",
+            "2026-11-22T9223372036854775807:00:00Z",
+            "2026-11-22T00:00:61Z",
+            "2026-11-22T-1:00:00Z",
+            "2026-11-22T00:00:00.-5Z",
+            "2026-11-22T00:00:00 01:00",
+            "2026-11-22T00:00:00-24:00",
         ] {
             assert_eq!(unix_ns(text), None, "{text}");
         }

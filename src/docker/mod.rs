@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::de::DeserializeOwned;
+
 use http1::{Head, MAX_BODY_BYTES, Reader};
 
 pub(crate) use api::{Binding, Container, Event};
@@ -83,7 +85,7 @@ enum Problem {
         status: u16,
         text: String,
     },
-    NotDockers(serde_json::Error),
+    NotDockers(String),
     EventTooLarge,
 }
 
@@ -104,7 +106,9 @@ impl fmt::Display for Error {
             Problem::Status { status, text } => {
                 write!(f, "Docker at {address} answers with HTTP status {status}: {text}")
             }
-            Problem::NotDockers(_) => write!(f, "an answer that is not Docker's from {address}"),
+            Problem::NotDockers(why) => {
+                write!(f, "an answer that is not Docker's from {address}: {why}")
+            }
             Problem::EventTooLarge => {
                 write!(f, "an event of more than {MAX_BODY_BYTES} bytes from Docker at {address}")
             }
@@ -118,8 +122,7 @@ impl error::Error for Error {
             Problem::Connect(error) => Some(error),
             Problem::Exchange(http1::Error::Io(error)) if is_timeout(error) => None,
             Problem::Exchange(error) => Some(error),
-            Problem::NotDockers(error) => Some(error),
-            Problem::Status { .. } | Problem::EventTooLarge => None,
+            Problem::Status { .. } | Problem::NotDockers(_) | Problem::EventTooLarge => None,
         }
     }
 }
@@ -151,8 +154,7 @@ impl Client {
         let (status, body) = self.get(&format!("/containers/{name}/json"))?;
         match status {
             200 => {
-                let container: Container = serde_json::from_slice(&body)
-                    .map_err(|error| self.error(Problem::NotDockers(error)))?;
+                let container: Container = parse(&body).map_err(|problem| self.error(problem))?;
                 let is_it = container.name.strip_prefix('/').unwrap_or(&container.name) == name;
                 Ok(is_it.then_some(container))
             }
@@ -229,6 +231,12 @@ impl Client {
     }
 }
 
+/// What Docker says in JSON. serde quotes the value it does not take, however long.
+fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(json)
+        .map_err(|error| Problem::NotDockers(report::excerpt(&error.to_string())))
+}
+
 /// Whether a kept connection failed in a way that a new one would not.
 fn is_stale(error: &http1::Error) -> bool {
     match error {
@@ -266,8 +274,7 @@ impl Events {
                 self.line.extend_from_slice(part);
                 if part.ends_with(b"\n") {
                     if !self.line.trim_ascii().is_empty() {
-                        let event = serde_json::from_slice(&self.line);
-                        each(event.map_err(|e| error(Problem::NotDockers(e)))?);
+                        each(parse(&self.line).map_err(error)?);
                     }
                     self.line.clear();
                 }
@@ -349,6 +356,14 @@ impl Write for Transport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_value_of_the_wrong_type_is_cut_in_the_error() {
+        let json = format!(r#"{{"timeNano":"{}"}}"#, "long".repeat(1000));
+        let Err(problem) = parse::<Event>(json.as_bytes()) else { panic!("taken") };
+        let error = Error { address: Address::default(), problem };
+        assert!(report::chain(&error).len() < 300, "{}", report::chain(&error));
+    }
 
     #[test]
     fn an_address_is_a_unix_path_or_a_tcp_address() {

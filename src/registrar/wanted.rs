@@ -10,6 +10,7 @@ use std::{
 use crate::{
     address::{Host, HostPort, port_number},
     docker::{self, Binding, Container},
+    report,
     service::{Attribute, Registration},
 };
 
@@ -124,8 +125,11 @@ impl Target {
         let bindings = match container.bindings(port.get()) {
             None | Some([]) => {
                 let ports = container.published_ports();
-                let others =
-                    if ports.is_empty() { "no TCP port".to_owned() } else { ports.join(", ") };
+                let others = if ports.is_empty() {
+                    "no TCP port".to_owned()
+                } else {
+                    report::excerpt(&ports.join(", "))
+                };
                 return Verdict::Unpublished(format!(
                     "container {name} does not publish {port}/tcp; it publishes {others}"
                 ));
@@ -197,7 +201,10 @@ impl HostIp {
             };
             match (ip, port_number(host_port)) {
                 (Ok(ip), Ok(port)) => published.push((ip, port)),
-                _ => return Err(format!("at {host_ip}:{host_port}, which is no address")),
+                _ => {
+                    let address = report::excerpt(&format!("{host_ip}:{host_port}"));
+                    return Err(format!("at {address}, which is no address"));
+                }
             }
         }
         published.sort_unstable();
@@ -305,5 +312,7 @@ mod tests {
         assert_eq!(address("10.1.0.1/0", "", ""), Ok(None));
         assert!(address("10.1.0.1/70000", "", "").is_err());
         assert!(address("nonsense/80", "", "").is_err());
+        let long = "nonsense".repeat(1000);
+        assert!(address(&format!("{long}/80"), "", "").unwrap_err().len() < 300);
     }
 }

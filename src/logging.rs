@@ -19,7 +19,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 use crate::report::Printable;
 
@@ -67,13 +67,20 @@ pub(crate) fn start(filter: &Filter) -> io::Result<LogGuard> {
             builder.parse_filters(directives);
         }
     }
-    builder.format(|out, record| {
-        let message = record.args().to_string();
-        with_thread_name(|name| writeln!(out, "{} {name} {}", record.level(), Printable(&message)))
-    });
+    builder.format(|out, record| write_line(out, record.level(), *record.args()));
     builder.target(env_logger::Target::Pipe(Box::new(queue))).init();
     panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     Ok(LogGuard { shutdown: Some(shutdown), done })
+}
+
+/// One record is one line, whatever is in its message.
+pub(crate) fn write_line(
+    out: &mut impl Write,
+    level: Level,
+    message: fmt::Arguments<'_>,
+) -> io::Result<()> {
+    let message = message.to_string();
+    with_thread_name(|name| writeln!(out, "{level} {name} {}", Printable(&message)))
 }
 
 /// The kernel keeps so much of a thread's name, and its NUL (prctl(2), PR_SET_NAME).

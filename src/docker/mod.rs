@@ -2,6 +2,7 @@
 
 mod api;
 mod http1;
+mod lines;
 
 use std::{
     error, fmt, io,
@@ -16,6 +17,7 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use http1::{Head, MAX_BODY_BYTES, Reader};
+use lines::Lines;
 
 pub(crate) use api::{Binding, Container, Event};
 
@@ -173,7 +175,7 @@ impl Client {
             return Err(self.refused(head.status, &body));
         }
         reader.source_mut().deadline = None;
-        Ok(Events { address: self.address.clone(), reader, head, line: Vec::new() })
+        Ok(Events { address: self.address.clone(), reader, head })
     }
 
     fn get(&mut self, path: &str) -> Result<(u16, Vec<u8>), Error> {
@@ -254,8 +256,6 @@ pub(crate) struct Events {
     address: Address,
     reader: Reader<Transport>,
     head: Head,
-    /// What has arrived of the next line.
-    line: Vec<u8>,
 }
 
 impl Events {
@@ -264,21 +264,10 @@ impl Events {
     pub(crate) fn follow(mut self, mut each: impl FnMut(Event)) -> Result<(), Error> {
         let address = self.address;
         let error = |problem| Error { address: address.clone(), problem };
+        let mut lines = Lines::new(MAX_BODY_BYTES);
         let mut body = self.reader.body(self.head);
         while let Some(piece) = body.piece().map_err(|e| error(Problem::Exchange(e)))? {
-            // A chunk is not a line: it may hold a part of one, or several.
-            for part in piece.split_inclusive(|&byte| byte == b'\n') {
-                if self.line.len() + part.len() > MAX_BODY_BYTES {
-                    return Err(error(Problem::EventTooLarge));
-                }
-                self.line.extend_from_slice(part);
-                if part.ends_with(b"\n") {
-                    if !self.line.trim_ascii().is_empty() {
-                        each(parse(&self.line).map_err(error)?);
-                    }
-                    self.line.clear();
-                }
-            }
+            lines.push(piece, |line| parse(line).map(&mut each)).map_err(error)?;
         }
         Ok(())
     }

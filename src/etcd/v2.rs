@@ -86,14 +86,7 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        if !answer.node.dir {
-            let problem = format!("{directory} is a value, not a directory");
-            return Err(Error::Unusable { member: answer.member, problem });
-        }
-        let mut entries = Vec::new();
-        flatten(answer.node.nodes, &mut entries);
-        entries.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(Listing { entries, position: answer.position })
+        answer.listing(directory)
     }
 
     /// Waits until something changed below `directory` after it was `listed`, or for
@@ -237,9 +230,10 @@ impl Store {
         member: &Member,
         patience: Duration,
     ) -> Result<Answer, Error> {
+        let (status, position) = (response.status().as_u16(), position(&response));
         let body = response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec();
         let body = body.map_err(|error| Error::from_ureq(error, member, patience))?;
-        Answer::parse(call, &response, &body, member)
+        Answer::parse(call.key(), Reply { status, position, body: &body }, member)
     }
 }
 
@@ -295,9 +289,18 @@ impl Call<'_> {
     }
 }
 
+/// What a response says, before anything is made of it.
+#[derive(Debug)]
+pub(super) struct Reply<'a> {
+    pub(super) status: u16,
+    /// When the head of the answer was sent.
+    pub(super) position: Option<Position>,
+    pub(super) body: &'a [u8],
+}
+
 /// A successful answer.
 #[derive(Debug)]
-struct Answer {
+pub(super) struct Answer {
     member: Member,
     node: Node,
     position: Position,
@@ -330,14 +333,9 @@ struct Refusal {
 }
 
 impl Answer {
-    fn parse(
-        call: &Call<'_>,
-        response: &Response<Body>,
-        body: &[u8],
-        member: &Member,
-    ) -> Result<Self, Error> {
-        let position = position(response);
-        let status = response.status().as_u16();
+    /// The answer to a request for `key`.
+    pub(super) fn parse(key: &str, reply: Reply<'_>, member: &Member) -> Result<Self, Error> {
+        let Reply { status, position, body } = reply;
         let unusable = |problem: &str| Error::Unusable {
             member: member.clone(),
             problem: report::excerpt(problem),
@@ -353,7 +351,7 @@ impl Answer {
                 .map_err(|error| unusable(&format!("an answer that is not etcd's: {error}")))?;
             return Ok(Answer { member: member.clone(), node, position });
         }
-        let key = call.key().to_owned();
+        let key = key.to_owned();
         match serde_json::from_slice::<Refusal>(body) {
             Ok(Refusal { error_code: 100, .. }) => {
                 Err(Error::NoSuchKey { key, position: position.ok_or_else(no_etcd)? })
@@ -372,6 +370,18 @@ impl Answer {
                 Err(unusable(&format!("HTTP status {status}: {text}")))
             }
         }
+    }
+
+    /// What is below `directory`, which was asked for.
+    pub(super) fn listing(self, directory: &str) -> Result<Listing, Error> {
+        if !self.node.dir {
+            let problem = format!("{directory} is a value, not a directory");
+            return Err(Error::Unusable { member: self.member, problem });
+        }
+        let mut entries = Vec::new();
+        flatten(self.node.nodes, &mut entries);
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(Listing { entries, position: self.position })
     }
 }
 

@@ -1,5 +1,5 @@
-//! All of `ambassador` but the call of [`main`]: a library only so that more than
-//! `src/main.rs` can share the modules. It is no API, and nothing outside
+//! All of `ambassador` but the call of [`main`]: a library only so that `src/main.rs`
+//! and the fuzz targets of `fuzz/` share the modules. It is no API, and nothing outside
 //! of this repository may build on it. See ARCHITECTURE.md.
 
 mod address;
@@ -8,11 +8,15 @@ mod cli;
 mod connect;
 mod docker;
 mod etcd;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod limits;
 mod logging;
 mod notify;
 mod outage;
 mod poller;
+#[cfg(any(test, fuzzing))]
+mod property;
 mod registrar;
 mod report;
 mod roles;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// The small tools: everyone may use them, and they know only each other.
 const TOOLS: &[&str] = &[
-    "address", "backoff", "connect", "limits", "logging", "notify", "outage", "random", "report",
-    "signals", "stop", "worker",
+    "address", "backoff", "connect", "limits", "logging", "notify", "outage", "property", "random",
+    "report", "signals", "stop", "worker",
 ];
 
 /// Every other part of the program, and which parts it may know beside the tools.
 const PARTS: &[(&str, &[&str])] = &[
     ("main", &["cli", "roles"]),
+    ("fuzzing", &["cli", "registrar", "traffic", "etcd", "docker", "service"]),
     ("cli", &["roles", "registrar", "poller", "traffic", "etcd", "docker", "service"]),
     ("roles", &["registrar", "poller", "traffic", "etcd", "docker", "service"]),
     ("registrar", &["traffic", "etcd", "docker", "service"]),

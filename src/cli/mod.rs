@@ -2,6 +2,8 @@
 //! account. Pure: arguments and environment in, a role out.
 
 mod environment;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod refusal;
 mod typed;
 mod values;

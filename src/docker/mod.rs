@@ -1,6 +1,8 @@
 //! Docker's API over its socket, read only: `GET` of one container and of events.
 
 mod api;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod http1;
 mod lines;
 

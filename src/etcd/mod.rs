@@ -1,5 +1,7 @@
 //! etcd as a store of keys and strings. Knows nothing of services.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod members;
 mod v2;
 

@@ -9,6 +9,8 @@ mod check;
 mod core;
 mod docker_watch;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod wanted;
 
 use std::{

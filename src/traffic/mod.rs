@@ -7,6 +7,8 @@ mod connections;
 mod copy;
 mod crew;
 mod dial;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod listener;
 mod pipes;
 mod pool;

@@ -1,31 +1,10 @@
-use std::collections::VecDeque;
-
 use proptest::prelude::*;
 
 use super::*;
+use crate::docker::fuzzing::Pieces;
 
-/// A connection that delivers its bytes in pieces of the given sizes.
-struct Pieces {
-    bytes: VecDeque<u8>,
-    sizes: Vec<usize>,
-    turn: usize,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let size = self.sizes[self.turn % self.sizes.len()].min(into.len());
-        self.turn += 1;
-        let count = size.min(self.bytes.len());
-        for slot in &mut into[..count] {
-            *slot = self.bytes.pop_front().unwrap();
-        }
-        Ok(count)
-    }
-}
-
-fn reader(text: &[u8], sizes: &[usize]) -> Reader<Pieces> {
-    let bytes = text.iter().copied().collect();
-    Reader::new(Pieces { bytes, sizes: sizes.to_vec(), turn: 0 })
+fn reader<'a>(text: &'a [u8], sizes: &'a [usize]) -> Reader<Pieces<'a>> {
+    Reader::new(Pieces::new(text, sizes))
 }
 
 /// Status, body and whether the connection may be used again.

@@ -1,0 +1,46 @@
+//! What must hold whatever etcd, or who stands in its place, answers.
+
+use serde_json::Value;
+
+use super::{
+    Error, Listing, default_members,
+    v2::{Answer, Reply},
+};
+use crate::{
+    property::{assert_is_an_excerpt, first_line},
+    report,
+};
+
+/// A listing is sorted and complete, and a refusal is one line. The first line of the
+/// input is the HTTP status and, if there is one, etcd's index.
+pub fn etcd_body(data: &[u8]) {
+    const DIRECTORY: &str = "/services/redis";
+    let (steering, body) = first_line(data);
+    let steering = String::from_utf8_lossy(steering);
+    let (status, index) = steering.split_once(' ').unwrap_or((&steering, ""));
+    let (status, index) = (status.parse().unwrap_or(200), index.parse().ok());
+    let member = default_members().remove(0);
+
+    let answer = Answer::parse(DIRECTORY, &Reply { status, index, body }, &member);
+    match answer.and_then(|answer| answer.listing(DIRECTORY)) {
+        Ok(Listing { entries, index: listed_at }) => {
+            assert!(matches!(status, 200 | 201) && Some(listed_at) == index);
+            assert!(entries.is_sorted_by_key(|entry| &entry.key));
+            if let Ok(json) = serde_json::from_slice::<Value>(body) {
+                assert!(entries.len() >= count(&json["node"]), "something is left out");
+            }
+        }
+        Err(error) => {
+            if let Error::NoSuchKey { key, .. } | Error::CompareFailed { key } = &error {
+                assert_eq!(key, DIRECTORY);
+            }
+            assert_is_an_excerpt(&report::chain(&error));
+        }
+    }
+}
+
+/// How many nodes are below `node`.
+fn count(node: &Value) -> usize {
+    let nodes = node["nodes"].as_array();
+    nodes.map_or(0, |nodes| nodes.iter().map(|node| 1 + count(node)).sum())
+}

@@ -1,0 +1,57 @@
+//! What must hold of an entry, whatever Docker says of its container.
+
+use std::{net::IpAddr, num::NonZeroU16, str};
+
+use super::wanted::{HostIp, Source, Target, Verdict};
+use crate::{
+    address::Host,
+    docker::{self, Container},
+    property::{assert_is_an_excerpt, first_line},
+    service::Instance,
+};
+
+/// An entry has an address that others can reach and reads back as it, and where there is
+/// none the reason is one line. The first line of the input is what `--host-ip` and
+/// `HOST_IP` say, the rest Docker's inspection.
+pub fn verdict(data: &[u8]) {
+    let (steering, inspection) = first_line(data);
+    let Ok(container) = serde_json::from_slice::<Container>(inspection) else { return };
+    let steering = String::from_utf8_lossy(steering);
+    let (chosen, ambient) = steering.split_once(' ').unwrap_or((&steering, ""));
+    // As the command line takes them.
+    let ip = |text: &str| {
+        let ip = text.parse::<IpAddr>().ok()?.to_canonical();
+        (!ip.is_unspecified()).then_some(ip)
+    };
+    let host_ip = HostIp { chosen: ip(chosen), ambient: ip(ambient) };
+    let port = NonZeroU16::new(6379).expect("not 0");
+    let target = Target {
+        key: "/services/redis-A/redis".to_owned(),
+        attributes: Vec::new(),
+        source: Source::Container {
+            name: "redis".to_owned(),
+            port,
+            host_ip: host_ip.clone(),
+            docker: docker::Address::default(),
+        },
+    };
+
+    match target.judge("redis", port, &host_ip, Some(&container)) {
+        Verdict::Present(wanted) => {
+            let instance = wanted.value.parse::<Instance>().expect("what is written is read");
+            assert_eq!(instance.address, wanted.address);
+            match host_ip.chosen {
+                Some(ip) => assert_eq!(wanted.address.host, Host::from(ip)),
+                None => assert!(!wanted.address.host.is_loopback(), "{}", wanted.address),
+            }
+            let published = container.bindings(port.get()).unwrap_or_default();
+            let port = wanted.address.port.to_string();
+            assert!(published.iter().any(|binding| binding.host_port == port), "{port}");
+            assert!(container.state.running && !container.state.paused);
+        }
+        Verdict::Absent(why) | Verdict::Unpublished(why) | Verdict::Unreachable(why) => {
+            assert_is_an_excerpt(&why);
+        }
+        Verdict::NotYet => {}
+    }
+}

@@ -1,7 +1,7 @@
 # What can be done here; `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test e2e demo bench static image clean
+.PHONY: help build check test fuzz e2e demo bench static image clean
 SHELL := /bin/bash
 
 TARGET := x86_64-unknown-linux-musl
@@ -23,6 +23,10 @@ check: ## format, lints, unit tests, documentation, units
 
 test: ## all tests, with a real etcd and redis (installed when missing), and Docker where it answers
 	scripts/test.sh
+
+# FUZZ_SECONDS=600 for more of it, FUZZ=NAME for one target.
+fuzz: ## each fuzz target for a minute
+	scripts/fuzz.sh
 
 e2e: ## the article's five units, one after the other, on a Docker engine
 	scripts/local-images.sh

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Error, Listing, default_members,
+    Error, Listing, Position, default_members,
     v2::{Answer, Reply},
 };
 use crate::{
@@ -18,13 +18,14 @@ pub fn etcd_body(data: &[u8]) {
     let (steering, body) = first_line(data);
     let steering = String::from_utf8_lossy(steering);
     let (status, index) = steering.split_once(' ').unwrap_or((&steering, ""));
-    let (status, index) = (status.parse().unwrap_or(200), index.parse().ok());
+    let status = status.parse().unwrap_or(200);
+    let position = index.parse().ok().map(|index| Position { cluster: "ab".to_owned(), index });
     let member = default_members().remove(0);
 
-    let answer = Answer::parse(DIRECTORY, &Reply { status, index, body }, &member);
+    let answer = Answer::parse(DIRECTORY, Reply { status, position: position.clone(), body }, &member);
     match answer.and_then(|answer| answer.listing(DIRECTORY)) {
-        Ok(Listing { entries, index: listed_at }) => {
-            assert!(matches!(status, 200 | 201) && Some(listed_at) == index);
+        Ok(Listing { entries, position: listed_at }) => {
+            assert!(matches!(status, 200 | 201) && Some(listed_at) == position);
             assert!(entries.is_sorted_by_key(|entry| &entry.key));
             if let Ok(json) = serde_json::from_slice::<Value>(body) {
                 assert!(entries.len() >= count(&json["node"]), "something is left out");

@@ -22,7 +22,8 @@ pub fn etcd_body(data: &[u8]) {
     let position = index.parse().ok().map(|index| Position { cluster: "ab".to_owned(), index });
     let member = default_members().remove(0);
 
-    let answer = Answer::parse(DIRECTORY, Reply { status, position: position.clone(), body }, &member);
+    let answer =
+        Answer::parse(DIRECTORY, Reply { status, position: position.clone(), body }, &member);
     match answer.and_then(|answer| answer.listing(DIRECTORY)) {
         Ok(Listing { entries, position: listed_at }) => {
             assert!(matches!(status, 200 | 201) && Some(listed_at) == position);

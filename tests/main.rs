@@ -10,10 +10,12 @@
 mod arrows;
 mod bad_input;
 mod bounds;
+mod cluster;
 mod endings;
 mod engine;
 mod forward;
 mod helpers;
+mod links;
 mod proxy;
 mod readiness;
 mod register;

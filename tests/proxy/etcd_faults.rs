@@ -1,12 +1,11 @@
 //! etcd may be away, wiped, silent or behind: clients are served all the same.
 
 use std::fs;
-use std::io::Read;
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::support::relay::per_request;
 
 /// A proxy of the service in an etcd of its own.
 fn proxied(etcd: &Etcd) -> (Ambassador, SocketAddr) {
@@ -149,12 +148,16 @@ fn cleared_index_makes_the_poller_list_again() {
     let change = new.registration();
     let is_first = AtomicBool::new(true);
     // Between the list and the poll after it more happens than etcd remembers.
-    let relay = relay(etcd.clone(), move |etcd, request| {
-        if request.contains("wait=true") && is_first.swap(false, Ordering::SeqCst) {
-            etcd.put(KEY, &change);
-            for _ in 0..1100 {
-                etcd.put("/elsewhere", "");
+    let relay = per_request({
+        let etcd = etcd.clone();
+        move |request| {
+            if request.contains("wait=true") && is_first.swap(false, Ordering::SeqCst) {
+                etcd.put(KEY, &change);
+                for _ in 0..1100 {
+                    etcd.put("/elsewhere", "");
+                }
             }
+            etcd.address()
         }
     });
     let words = ["proxy", "--etcd", &relay.address().to_string(), SERVICE, "127.0.0.1:0"];
@@ -162,29 +165,6 @@ fn cleared_index_makes_the_poller_list_again() {
     wait_for_greeting(address, "new");
     etcd.put(KEY, &old.registration());
     wait_for_greeting(address, "old");
-}
-
-/// Passes requests on to `etcd`; each is shown to `before` first.
-fn relay(etcd: Arc<Etcd>, before: impl Fn(&Etcd, &str) + Send + Sync + 'static) -> Upstream {
-    Upstream::serve(move |mut client| {
-        let mut server = connect(etcd.address())?;
-        let (mut answers, mut back) = (server.try_clone()?, client.try_clone()?);
-        thread::spawn(move || {
-            drop(std::io::copy(&mut answers, &mut back));
-            drop(back.shutdown(Shutdown::Both));
-        });
-        let mut request = [0; 4096];
-        loop {
-            // One request of the poller fits into one read.
-            match client.read(&mut request) {
-                Ok(0) | Err(_) => return server.shutdown(Shutdown::Both),
-                Ok(length) => {
-                    before(&etcd, &String::from_utf8_lossy(&request[..length]));
-                    server.write_all(&request[..length])?;
-                }
-            }
-        }
-    })
 }
 
 #[test]

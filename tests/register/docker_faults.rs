@@ -2,11 +2,10 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::thread;
 
 use super::*;
 use crate::support::fake_docker::Fault;
-use crate::support::{is_root, skip_loudly};
+use crate::support::{all_at_once, is_root, skip_loudly};
 
 const HTML: &str = "<html><body>It works!</body></html>";
 
@@ -33,19 +32,6 @@ fn faults() -> Vec<Fault> {
         Fault::Silence,
         Fault::LongBody(TOO_LONG),
     ]
-}
-
-/// Calls `each` with every element at the same time: most of it is waiting.
-fn all_at_once<T: Send>(elements: Vec<T>, each: impl Fn(T) + Sync) {
-    thread::scope(|scope| {
-        let threads: Vec<_> =
-            elements.into_iter().map(|element| scope.spawn(|| each(element))).collect();
-        for thread in threads {
-            if let Err(panic) = thread.join() {
-                std::panic::resume_unwind(panic);
-            }
-        }
-    });
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A real etcd with its v2 API, and the few requests that tests make of it.
 
+mod cluster;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufReader, Write};
@@ -13,16 +15,42 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub(crate) use cluster::Cluster;
+
 use super::http::{self, Answer, percent_encode};
 use super::process::Guarded;
 use super::{DEADLINE, eventually, fresh_ip, temp_dir};
 
-/// One etcd server of one member.
+/// One etcd server: a cluster of one member, or a member of a [`Cluster`].
 pub(crate) struct Etcd {
     address: SocketAddr,
     peer_address: SocketAddr,
     data: PathBuf,
     process: Option<Guarded>,
+    name: String,
+    /// Where its peers reach it, which is another address where a relay stands between.
+    advertised_peer: SocketAddr,
+    /// `NAME=URL` of every member; a cluster of one has only itself.
+    initial_cluster: String,
+    pace: Pace,
+}
+
+/// How soon a cluster notices that it has no leader.
+#[derive(Clone, Copy)]
+pub(crate) enum Pace {
+    /// As etcd has it: the leader is missed after 1 s.
+    Default,
+    /// Five times sooner, for tests that are not about time.
+    Fast,
+}
+
+impl Pace {
+    fn args(self) -> [&'static str; 4] {
+        match self {
+            Pace::Default => ["--heartbeat-interval", "100", "--election-timeout", "1000"],
+            Pace::Fast => ["--heartbeat-interval", "20", "--election-timeout", "200"],
+        }
+    }
 }
 
 /// The server that tests share; each has its own `--prefix` in it.
@@ -42,34 +70,52 @@ impl Etcd {
     /// An address where etcd will be, but is not yet.
     pub(crate) fn absent() -> Etcd {
         let ip = fresh_ip();
+        let peer_address = (ip, 2380).into();
         Etcd {
             address: (ip, 2379).into(),
-            peer_address: (ip, 2380).into(),
+            peer_address,
             data: temp_dir("etcd").join("data"),
             process: None,
+            name: "test".to_owned(),
+            advertised_peer: peer_address,
+            initial_cluster: format!("test=http://{peer_address}"),
+            pace: Pace::Fast,
         }
     }
 
     pub(crate) fn start_again(&mut self) {
+        self.spawn();
+        eventually("etcd answers", || self.has_quorum());
+    }
+
+    /// Starts the process, which may have to wait for other members.
+    fn spawn(&mut self) {
         let client = self.url();
-        let peer = format!("http://{}", self.peer_address);
         let log = fs::File::create(self.data.with_file_name("log")).unwrap();
         let mut command = Command::new("etcd");
         command
-            .args(["--name", "test", "--enable-v2=true", "--log-level", "error"])
+            .args(["--name", &self.name, "--enable-v2=true", "--log-level", "error"])
             .arg("--data-dir")
             .arg(&self.data)
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("test={peer}")])
-            // It elects itself 15 times sooner than with the defaults.
-            .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
+            .args(["--listen-peer-urls", &format!("http://{}", self.peer_address)])
+            .arg("--initial-advertise-peer-urls")
+            .arg(format!("http://{}", self.advertised_peer))
+            .args(["--initial-cluster", &self.initial_cluster])
+            .args(self.pace.args())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         self.process = Some(Guarded::spawn(&mut command));
-        let ready = "/v2/keys/?quorum=true";
-        eventually("etcd answers", || self.ask("GET", ready, None).is_ok_and(|a| a.status == 200));
+    }
+
+    /// Whether it answers for its whole cluster.
+    fn has_quorum(&self) -> bool {
+        /// A question that is asked while there is no leader is answered after 7 s, and
+        /// one that is asked a moment later at once.
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let answer = self.ask_within(PATIENCE, "GET", "/v2/keys/?quorum=true", None);
+        answer.is_ok_and(|answer| answer.status == 200)
     }
 
     /// Ends it at once, as a power cut would; the data stay.
@@ -143,9 +189,14 @@ impl Etcd {
 
     /// The keys directly below `directory`.
     pub(crate) fn list(&self, directory: &str) -> Vec<String> {
-        let Some(node) = self.node(directory) else { return Vec::new() };
-        let nodes = node["nodes"].as_array().cloned().unwrap_or_default();
-        nodes.iter().map(|node| node["key"].as_str().unwrap().to_owned()).collect()
+        self.node(directory).as_ref().map(keys).unwrap_or_default()
+    }
+
+    /// The same, if it answers within `patience`, for which it needs a quorum.
+    pub(crate) fn list_within(&self, patience: Duration, directory: &str) -> Option<Vec<String>> {
+        let target = format!("{}?quorum=true", path(directory));
+        let answer = self.ask_within(patience, "GET", &target, None).ok()?;
+        (answer.status == 200).then(|| keys(&answer.json()["node"]))
     }
 
     pub(crate) fn wait_for_value(&self, key: &str, value: &str) {
@@ -184,8 +235,18 @@ impl Etcd {
     }
 
     fn ask(&self, method: &str, target: &str, form: Option<&str>) -> io::Result<Answer> {
-        let stream = TcpStream::connect_timeout(&self.address, DEADLINE)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
+        self.ask_within(DEADLINE, method, target, form)
+    }
+
+    fn ask_within(
+        &self,
+        patience: Duration,
+        method: &str,
+        target: &str,
+        form: Option<&str>,
+    ) -> io::Result<Answer> {
+        let stream = TcpStream::connect_timeout(&self.address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
         http::ask(stream, method, target, form)
     }
 }
@@ -196,6 +257,12 @@ impl Drop for Etcd {
         // Each server sets 64 MiB aside for its log. The watchdog removes what stays.
         drop(fs::remove_dir_all(self.data.parent().unwrap()));
     }
+}
+
+/// The keys directly below the directory `node`.
+fn keys(node: &Value) -> Vec<String> {
+    let nodes = node["nodes"].as_array().cloned().unwrap_or_default();
+    nodes.iter().map(|node| node["key"].as_str().unwrap().to_owned()).collect()
 }
 
 fn path(key: &str) -> String {

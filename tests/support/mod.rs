@@ -11,8 +11,10 @@ pub(crate) mod fake_docker;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod relay;
 pub(crate) mod upstream;
 pub(crate) mod usage;
+pub(crate) mod visitors;
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -57,6 +59,19 @@ pub(crate) fn eventually_some<T>(
         assert!(!last_try, "after {deadline:?} still not: {what}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Calls `each` with every element at the same time: most of it is waiting.
+pub(crate) fn all_at_once<T: Send>(elements: Vec<T>, each: impl Fn(T) + Sync) {
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            elements.into_iter().map(|element| scope.spawn(|| each(element))).collect();
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
 }
 
 static COUNTER: AtomicU32 = AtomicU32::new(1);

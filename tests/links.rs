@@ -1,0 +1,97 @@
+//! The link to etcd fails in every way a network, or what stands in it, can think of.
+
+mod proxy;
+mod register;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::support::ambassador::{Ambassador, Launch, ambassador};
+use crate::support::client::read_all;
+use crate::support::etcd::{self, Etcd};
+use crate::support::relay::{Link, Relay, Then, per_request};
+use crate::support::upstream::Upstream;
+use crate::support::{all_at_once, eventually, refusing_address, unique_prefix};
+
+const SERVICE: &str = "redis-A";
+
+/// One service in the shared etcd, which is reached through a relay.
+struct Scene {
+    etcd: &'static Etcd,
+    relay: Relay,
+    prefix: String,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let etcd = etcd::shared();
+        Scene { etcd, relay: Relay::to(etcd.address()), prefix: unique_prefix() }
+    }
+
+    /// `ROLE --etcd ETCD OPTIONS...`
+    fn launch<const N: usize>(&self, role: &str, etcd: &str, options: [&str; N]) -> Launch {
+        let words = [role, "--etcd", etcd, "--prefix", &self.prefix];
+        ambassador(words.into_iter().chain(options))
+    }
+}
+
+/// What is wrong with a link that only fails, and never says that nothing is registered
+/// in a way that may be believed. `elsewhere` must not be asked.
+fn faults(elsewhere: SocketAddr) -> Vec<Link> {
+    const ETCD: &str = "Content-Type: application/json\r\nX-Etcd-Index: 1000000\r\n";
+    const HTML: &str = "<html><body><h1>502 Bad Gateway</h1></body></html>";
+    const EMPTY: &str = r#"{"action":"get","node":{"key":"/services/redis-A","dir":true}}"#;
+    let answer = |status: &str, head: &str, body: &str, then: Then| {
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\n{head}Content-Length: {length}\r\n\r\n");
+        Link::Answers(format!("{head}{body}").into_bytes(), then)
+    };
+    let whole = |status, head, body| answer(status, head, body, Then::Fin);
+    let located = format!("Location: http://{elsewhere}/v2/keys/services/redis-A\r\n");
+    let chunked = format!("HTTP/1.1 200 OK\r\n{ETCD}Transfer-Encoding: chunked\r\n\r\n");
+    let half = format!("{chunked}{:x}\r\n{}", EMPTY.len(), &EMPTY[..40]).into_bytes();
+    let many = "x".repeat(1000);
+    vec![
+        whole("301 Moved Permanently", &located, ""),
+        whole("307 Temporary Redirect", &located, ""),
+        whole("502 Bad Gateway", "Content-Type: text/html\r\n", HTML),
+        whole("200 OK", "Content-Type: text/html\r\n", HTML),
+        // It would be an empty directory, if it came from etcd.
+        whole("200 OK", "Content-Type: application/json\r\n", EMPTY),
+        whole("200 OK", ETCD, &EMPTY[..40]),
+        whole("200 OK", ETCD, "{}"),
+        whole("200 OK", ETCD, "[]"),
+        whole("404 Not Found", "", "404 page not found\n"),
+        whole("404 Not Found", ETCD, HTML),
+        whole("500 Internal Server Error", ETCD, r#"{"errorCode":300,"message":"Raft"}"#),
+        Link::Answers(half.clone(), Then::Fin),
+        Link::Answers(half.clone(), Then::Reset),
+        Link::Answers(half, Then::Silence),
+        Link::Answers(b"not HTTP at all\r\n\r\n".to_vec(), Then::Fin),
+        Link::Answers(Vec::new(), Then::Fin),
+        Link::Answers(Vec::new(), Then::Reset),
+        Link::Answers(Vec::new(), Then::Silence),
+        Link::Answers(chunked.into_bytes(), Then::Flood(format!("3e8\r\n{many}\r\n").into())),
+        Link::Answers(
+            format!("HTTP/1.1 200 OK\r\n{ETCD}").into_bytes(),
+            Then::Flood(format!("X-Much: {many}\r\n").into()),
+        ),
+        // Longer than the 3 s that a request may take.
+        Link::Delays(Duration::from_secs(4)),
+    ]
+}
+
+/// A server that a redirect names.
+fn elsewhere() -> Upstream {
+    Upstream::greeter("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+}
+
+/// What is logged once when a member is out of reach, and once when that is over.
+#[track_caller]
+fn assert_one_outage(ambassador: &Ambassador, link: &Link) {
+    let log = ambassador.log();
+    let warnings = ambassador.warnings(&["etcd"]);
+    assert_eq!(warnings.len(), 1, "{link:?}: {warnings:#?}");
+    let ends = log.iter().filter(|line| line.contains("answers again")).count();
+    assert_eq!(ends, 1, "{link:?}: {log:#?}");
+}

@@ -1,0 +1,214 @@
+//! Links between a client and a server that lose, hold or spoil what they carry.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::client;
+use super::upstream::{Upstream, reset};
+
+/// What a link does with what it is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Passes,
+    /// Keeps everything to itself, and passes it on later, as a cable does that is pulled
+    /// and put back: TCP sends again what was lost.
+    IsCut,
+    /// Passes requests on and keeps the answers to itself for ever.
+    LosesAnswers,
+    /// Holds every piece for so long.
+    Delays(Duration),
+    /// Resets connections, at the next piece.
+    Resets,
+    /// Answers every request with these bytes itself. What the server still says to
+    /// earlier requests passes.
+    Answers(Vec<u8>, Then),
+}
+
+/// What comes after an answer that the link made up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    Fin,
+    Reset,
+    Silence,
+    /// These bytes, again and again.
+    Flood(Vec<u8>),
+}
+
+/// A relay in front of one server, whose link a test can change.
+pub(crate) struct Relay {
+    front: Upstream,
+    link: Arc<Mutex<Link>>,
+}
+
+impl Relay {
+    pub(crate) fn to(server: SocketAddr) -> Relay {
+        let link = Arc::new(Mutex::new(Link::Passes));
+        let front = Upstream::serve({
+            let link = link.clone();
+            move |client| relay(client, server, |_| link.lock().unwrap().clone())
+        });
+        Relay { front, link }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.front.address()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    pub(crate) fn set(&self, link: Link) {
+        *self.link.lock().unwrap() = link;
+    }
+
+    /// How many connections it has accepted so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.front.accepted()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // So that nobody goes on looking at a link that stays cut.
+        self.set(Link::Resets);
+    }
+}
+
+/// Passes each request on to the server that `choose` says, on a connection of its own.
+pub(crate) fn per_request(choose: impl Fn(&str) -> SocketAddr + Send + Sync + 'static) -> Upstream {
+    Upstream::serve(move |mut client| {
+        // One request of the poller fits into one read.
+        let mut request = [0; 4096];
+        let length = client.read(&mut request)?;
+        if length == 0 {
+            return Ok(());
+        }
+        let request = String::from_utf8_lossy(&request[..length]);
+        let mut server = client::connect(choose(&request))?;
+        // A poll may be silent for longer than any test waits for an answer.
+        server.set_read_timeout(None)?;
+        // Or else the client would send the next one on the same connection.
+        let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+        server.write_all(request.as_bytes())?;
+        io::copy(&mut server, &mut client).map(drop)
+    })
+}
+
+/// How often a link that is cut is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// Passes bytes between `client` and `server` as `link` says, which is asked with the
+/// first request of the connection.
+pub(super) fn relay(
+    mut client: TcpStream,
+    server: SocketAddr,
+    link: impl Fn(&str) -> Link + Sync,
+) -> io::Result<()> {
+    // As above.
+    client.set_read_timeout(None)?;
+    let mut first = vec![0; 64 * 1024];
+    let length = client.read(&mut first)?;
+    first.truncate(length);
+    let request = String::from_utf8_lossy(&first).into_owned();
+    let link = || link(&request);
+    while link() == Link::IsCut {
+        thread::sleep(LOOK);
+    }
+    let mut to_server = client::connect(server)?;
+    to_server.set_read_timeout(None)?;
+    let (mut from_server, mut to_client) = (to_server.try_clone()?, client.try_clone()?);
+    let is_reset = AtomicBool::new(false);
+    let note = |end: io::Result<End>| {
+        if matches!(end, Ok(End::Reset)) {
+            is_reset.store(true, Ordering::SeqCst);
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            note(pass(&[], &mut from_server, &mut to_client, &link, Towards::Client));
+            // Wakes the other thread. A reset must not come after a FIN.
+            let is_reset = is_reset.load(Ordering::SeqCst);
+            let how = if is_reset { Shutdown::Read } else { Shutdown::Both };
+            drop(to_client.shutdown(how));
+        });
+        note(pass(&first, &mut client, &mut to_server, &link, Towards::Server));
+        drop(to_server.shutdown(Shutdown::Both));
+    });
+    if is_reset.into_inner() {
+        reset(client);
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Towards {
+    Client,
+    Server,
+}
+
+/// How the client's connection is to end.
+enum End {
+    Fin,
+    Reset,
+}
+
+/// Passes bytes on from one side to the other until one of them, or the link, ends it.
+fn pass(
+    first: &[u8],
+    from: &mut TcpStream,
+    to: &mut TcpStream,
+    link: &impl Fn() -> Link,
+    towards: Towards,
+) -> io::Result<End> {
+    let mut buffer = first.to_vec();
+    loop {
+        if buffer.is_empty() {
+            buffer.resize(64 * 1024, 0);
+            let length = from.read(&mut buffer)?;
+            buffer.truncate(length);
+            if length == 0 {
+                return Ok(End::Fin);
+            }
+        }
+        match (link(), towards) {
+            (Link::IsCut, _) => {
+                thread::sleep(LOOK);
+                continue;
+            }
+            (Link::Delays(pause), _) => thread::sleep(pause),
+            (Link::Resets, _) => return Ok(End::Reset),
+            (Link::LosesAnswers, Towards::Client) => {
+                buffer.clear();
+                continue;
+            }
+            (Link::Answers(answer, then), Towards::Server) => {
+                return misbehave(from, &answer, then);
+            }
+            (Link::Passes | Link::LosesAnswers | Link::Answers(..), _) => {}
+        }
+        to.write_all(&buffer)?;
+        buffer.clear();
+    }
+}
+
+fn misbehave(client: &mut TcpStream, answer: &[u8], then: Then) -> io::Result<End> {
+    client.write_all(answer)?;
+    match then {
+        Then::Reset => return Ok(End::Reset),
+        Then::Fin => client.shutdown(Shutdown::Write)?,
+        Then::Silence => {}
+        Then::Flood(piece) => loop {
+            client.write_all(&piece)?;
+            // Endless, and yet no load on the machine.
+            thread::sleep(LOOK);
+        },
+    }
+    // What is unread when it is closed would make a reset of the FIN.
+    io::copy(client, &mut io::sink())?;
+    Ok(End::Fin)
+}

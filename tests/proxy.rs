@@ -1,7 +1,10 @@
 //! `proxy`: clients reach whatever is registered now.
 
 mod etcd_faults;
+mod etcd_outage;
 mod listeners;
+mod moves;
+mod other_stores;
 mod policies;
 mod stream;
 mod values;

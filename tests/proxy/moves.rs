@@ -1,0 +1,78 @@
+//! How soon a service that moved is found.
+
+use super::*;
+
+/// Calls `measure` until what it found is good enough: other tests may keep the
+/// machine busy for a while.
+#[track_caller]
+fn sometimes<T: std::fmt::Debug>(measure: impl Fn() -> T, is_good: impl Fn(&T) -> bool) {
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        seen.push(measure());
+        if seen.last().is_some_and(&is_good) {
+            return;
+        }
+    }
+    panic!("{seen:#?}");
+}
+
+/// The old instance is silent, as a dead host is, and is registered until its TTL ends.
+#[test]
+fn first_connection_is_served_within_1500_ms_of_the_registration_on_another_host() {
+    let measure = || {
+        let scene = Scene::new();
+        let (silent, _kept_full) = silent_address();
+        scene.put("a", &registration(silent));
+        let (_ambassador, address) = started(scene.proxy([]));
+        // Knows of no instance but the dead one, and dials it.
+        let early = thread::spawn(move || served(address));
+        proceed_after(Duration::from_millis(300));
+        assert!(!early.is_finished());
+        let upstream = Upstream::greeter("alive");
+        scene.register("b", &upstream);
+        let registered = Instant::now();
+        // One of these begins with the dead one.
+        let new = [(); 2].map(|()| thread::spawn(move || served(address)));
+        let all = new.into_iter().chain([early]);
+        all.map(|client| client.join().unwrap() - registered).max().unwrap()
+    };
+    sometimes(measure, |slowest| *slowest < Duration::from_millis(1500));
+}
+
+/// When a new client has been served.
+fn served(address: SocketAddr) -> Instant {
+    assert_eq!(read_all(address).unwrap(), "alive");
+    Instant::now()
+}
+
+/// Measured from the moment at which etcd has answered the writer.
+#[test]
+fn change_is_used_by_a_connection_made_10_ms_later_and_nearly_always_50_ms_later() {
+    const CHANGES: usize = 100;
+    let measure = || {
+        let scene = Scene::new();
+        let upstreams = ["even", "odd"].map(Upstream::greeter);
+        scene.register("one", &upstreams[1]);
+        let (_ambassador, address) = started(scene.proxy([]));
+        wait_for_greeting(address, "odd");
+        let mut delays: Vec<Duration> = (0..CHANGES)
+            .map(|change| {
+                // Further apart than listings are.
+                proceed_after(Duration::from_millis(25));
+                scene.register("one", &upstreams[change % 2]);
+                let written = Instant::now();
+                let greeting = ["even", "odd"][change % 2];
+                loop {
+                    let connected = written.elapsed();
+                    if read_all(address).unwrap() == greeting {
+                        return connected;
+                    }
+                }
+            })
+            .collect();
+        delays.sort();
+        (delays[CHANGES / 2], delays[CHANGES - 2])
+    };
+    let (p50, p99) = (Duration::from_millis(10), Duration::from_millis(50));
+    sometimes(measure, |seen| seen.0 < p50 && seen.1 < p99);
+}

@@ -5,11 +5,12 @@ mod docker_faults;
 mod host_ip;
 mod life;
 mod owners;
+mod stood_still;
 
 use std::time::{Duration, Instant};
 
 use crate::support::ambassador::{Ambassador, Launch, ambassador};
-use crate::support::etcd::{self, Etcd, Watch};
+use crate::support::etcd::{self, Change, Etcd, Watch};
 use crate::support::fake_docker::{Container, FakeDocker, Framing, Version};
 use crate::support::{eventually, proceed_after, unique_prefix, within};
 

@@ -69,6 +69,33 @@ fn foreign_value_of_the_same_host_is_fought_at_most_once_in_ten_seconds() {
     assert!(left > Duration::from_secs(8), "fought again after {left:?}");
 }
 
+/// As after a unit was copied and its `--instance` was not changed.
+#[test]
+fn two_registrars_of_one_key_on_one_host_write_it_at_most_once_in_ten_seconds_each() {
+    let scene = Scene::running();
+    scene.docker.run(Container::named("other").publishes(6379, &[(ARTICLES_HOST, 49156)]));
+    let key = format!("{}/{SERVICE}/shared", scene.prefix);
+    let watch = scene.watch();
+    let url = scene.etcd.url();
+    let fixed = ["register", "--etcd", &url, "--prefix", &scene.prefix, "--ttl", "3s"];
+    let docker = ["--docker", &scene.docker.address(), "--instance", "shared"];
+    let _ambassadors = [CONTAINER, "other"].map(|container| {
+        let words = fixed.into_iter().chain(docker);
+        ambassador(words.chain([container, "6379", SERVICE])).start()
+    });
+    // Long enough for each to write again, and not for a third time.
+    proceed_after(Duration::from_secs(14));
+    watch.so_far(scene.etcd, &scene.prefix);
+    let changes = watch.changes();
+    for port in [49155, 49156] {
+        let is_own = |change: &&Change| change.value == Some(value(port)) && change.key == key;
+        let writes: Vec<Instant> = changes.iter().filter(is_own).map(|change| change.at).collect();
+        assert!(!writes.is_empty(), "{changes:#?}");
+        let gaps: Vec<Duration> = writes.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.iter().all(|gap| *gap > Duration::from_secs(9)), "{port}: {gaps:?}");
+    }
+}
+
 #[test]
 fn sigterm_leaves_a_value_that_is_not_its_own() {
     let scene = Scene::running();

@@ -274,6 +274,8 @@ fn path(key: &str) -> String {
 pub(crate) struct Change {
     pub(crate) action: String,
     pub(crate) key: String,
+    /// Of a write: what was written.
+    pub(crate) value: Option<String>,
     /// When the test heard of it.
     pub(crate) at: Instant,
 }
@@ -304,6 +306,7 @@ impl Watch {
                     changes.lock().unwrap().push(Change {
                         action: event["action"].as_str().unwrap().to_owned(),
                         key: node["key"].as_str().unwrap().to_owned(),
+                        value: node["value"].as_str().map(str::to_owned),
                         at: Instant::now(),
                     });
                 }

@@ -1,7 +1,7 @@
 # What can be done here; `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test fuzz e2e demo bench static image clean
+.PHONY: help build check test chaos fuzz e2e demo bench static image clean
 SHELL := /bin/bash
 
 TARGET := x86_64-unknown-linux-musl
@@ -25,6 +25,9 @@ test: ## all tests, with a real etcd and redis (installed when missing), and Doc
 	scripts/test.sh
 
 # FUZZ_SECONDS=600 for more of it, FUZZ=NAME for one target.
+chaos: ## 5 minutes of random faults of everything, with clients that notice nothing
+	scripts/chaos.sh
+
 fuzz: ## each fuzz target for a minute
 	scripts/fuzz.sh
 

@@ -2,7 +2,7 @@
 //! follows it.
 
 use std::io::{BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -343,7 +343,7 @@ fn etcd_holds_the_old_address_for_less_than_200_ms_after_the_kill_event() {
 #[ignore = "needs a Docker engine"]
 fn clients_of_the_proxy_see_no_error_while_docker_restarts_redis() {
     let scene = Scene::new();
-    let host = address_on_the_bridge();
+    let host = engine::address_on_the_bridge();
     let container = RedisContainer::published(&scene.name, &format!("{host}::6379"), []);
     let words = ["--etcd", &scene.etcd.url(), "--prefix", &scene.prefix];
     let rest = [&scene.name, "6379", "redis-A"];
@@ -364,17 +364,6 @@ fn clients_of_the_proxy_see_no_error_while_docker_restarts_redis() {
         docker(["start", container.name()]);
         held.join().unwrap().unwrap();
     }
-}
-
-/// The host's own address in the network of its containers.
-fn address_on_the_bridge() -> IpAddr {
-    let format = "{{(index .IPAM.Config 0).Subnet}}";
-    let subnet = docker(["network", "inspect", "--format", format, "bridge"]);
-    let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();
-    // Connecting a UDP socket sends nothing; it only finds the way.
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    socket.connect((Ipv4Addr::from(u32::from(network) + 2), 9)).unwrap();
-    socket.local_addr().unwrap().ip()
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod arrows;
 mod bad_input;
 mod bounds;
+mod chaos;
 mod cluster;
 mod endings;
 mod engine;

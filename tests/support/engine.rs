@@ -1,6 +1,7 @@
 //! The real Docker engine, through its own command line.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -79,10 +80,25 @@ impl RedisContainer {
         published: &str,
         options: [&str; N],
     ) -> RedisContainer {
+        RedisContainer::running(name, published, options, [])
+    }
+
+    /// The same with a redis whose `CONFIG GET dbfilename` answers `id`.
+    pub(crate) fn calling_itself(id: &str, name: &str, published: &str) -> RedisContainer {
+        let server = ["--protected-mode", "no", "--save", "", "--dbfilename", id];
+        RedisContainer::running(name, published, [], server)
+    }
+
+    fn running<const N: usize, const M: usize>(
+        name: &str,
+        published: &str,
+        options: [&str; N],
+        command: [&str; M],
+    ) -> RedisContainer {
         let container = RedisContainer { name: name.to_owned() };
         let mut run = Command::new("docker");
         run.args(["run", "-d", "--name", name, "-p", published]).args(options);
-        must(run.arg(&*IMAGE));
+        must(run.arg(&*IMAGE).args(command));
         container
     }
 
@@ -92,9 +108,14 @@ impl RedisContainer {
 
     /// The host port it is published at now.
     pub(crate) fn port(&self) -> u16 {
-        let address = docker(["port", &self.name, "6379/tcp"]);
-        address.rsplit(':').next().unwrap().parse().unwrap()
+        published_port(&self.name)
     }
+}
+
+/// The host port that the container `name` is published at now.
+pub(crate) fn published_port(name: &str) -> u16 {
+    let address = docker(["port", name, "6379/tcp"]);
+    address.rsplit(':').next().unwrap().parse().unwrap()
 }
 
 impl Drop for RedisContainer {
@@ -102,6 +123,17 @@ impl Drop for RedisContainer {
         // It may have been removed, or renamed to what the watchdog cleans up.
         drop(Command::new("docker").args(["rm", "-f", &self.name]).output());
     }
+}
+
+/// The host's own address in the network of its containers.
+pub(crate) fn address_on_the_bridge() -> IpAddr {
+    let format = "{{(index .IPAM.Config 0).Subnet}}";
+    let subnet = docker(["network", "inspect", "--format", format, "bridge"]);
+    let network: Ipv4Addr = subnet.split('/').next().unwrap().parse().unwrap();
+    // Connecting a UDP socket sends nothing; it only finds the way.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.connect((Ipv4Addr::from(u32::from(network) + 2), 9)).unwrap();
+    socket.local_addr().unwrap().ip()
 }
 
 /// Asks the engine itself.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, MEMBERS};
 
 use super::http::{self, Answer, percent_encode};
 use super::process::Guarded;

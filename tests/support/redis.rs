@@ -12,6 +12,8 @@ use super::{eventually, fresh_ip, temp_dir};
 
 /// One redis server; each start is on a port of its own.
 pub(crate) struct Redis {
+    /// What `CONFIG GET dbfilename` answers, so that a client can tell whom it reached.
+    name: String,
     address: SocketAddr,
     data: PathBuf,
     process: Option<Guarded>,
@@ -19,8 +21,12 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn start() -> Redis {
-        let address = SocketAddr::from((fresh_ip(), 6379));
-        let mut redis = Redis { address, data: temp_dir("redis"), process: None };
+        Redis::start_as("dump", SocketAddr::from((fresh_ip(), 6379)))
+    }
+
+    pub(crate) fn start_as(name: &str, address: SocketAddr) -> Redis {
+        let (name, data) = (name.to_owned(), temp_dir("redis"));
+        let mut redis = Redis { name, address, data, process: None };
         redis.launch();
         redis
     }
@@ -32,6 +38,16 @@ impl Redis {
     /// Ends it as `docker kill` would.
     pub(crate) fn stop(&mut self) {
         self.process = None;
+    }
+
+    /// Ends it as `docker stop` would.
+    pub(crate) fn terminate(&mut self) {
+        self.signal("TERM");
+        self.process.as_mut().unwrap().wait(super::DEADLINE).unwrap();
+    }
+
+    pub(crate) fn signal(&mut self, signal: &str) {
+        self.process.as_mut().unwrap().signal(signal);
     }
 
     pub(crate) fn start_on_another_port(&mut self) {
@@ -46,6 +62,7 @@ impl Redis {
         command
             .args(["--port", &port, "--bind", &self.address.ip().to_string()])
             .args(["--save", "", "--appendonly", "no", "--protected-mode", "no"])
+            .args(["--dbfilename", &self.name])
             .current_dir(&self.data)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -103,6 +103,11 @@ impl Cluster {
         &self.members[index]
     }
 
+    /// Where clients reach each member.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.members.iter().map(Etcd::address).collect()
+    }
+
     /// As `--etcd` takes it; the first one is asked before the others.
     pub(crate) fn urls_from(&self, first: usize) -> String {
         let mut urls: Vec<String> = self.members.iter().map(Etcd::url).collect();

@@ -12,9 +12,11 @@ mod faults;
 mod history;
 mod machines;
 mod registry;
+mod usages;
 mod verdict;
 mod world;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write;
 use std::str::FromStr;
@@ -26,10 +28,10 @@ use fastrand::Rng;
 use self::clients::Clients;
 use self::faults::Faults;
 use self::registry::Recorder;
+use self::usages::Usages;
 use self::verdict::Verdict;
 use self::world::World;
 use crate::support::upstream::registration;
-use crate::support::usage::Usage;
 use crate::support::within;
 
 /// How long everything goes on after the last fault: longer than anything may take to
@@ -56,10 +58,11 @@ fn rage(is_engine_real: bool) {
     let began = Instant::now();
     let recorder = Recorder::start(world.cluster.addresses());
     let clients = Clients::start(&world.doors(), &mut rng);
-    let before = world.usage_of_proxies();
+    let mut usage = Usages::default();
     let mut faults = Faults::new(rng);
     while began.elapsed() < Duration::from_secs(seconds) {
         faults.step(&mut world);
+        usage.look(&world);
         thread::sleep(Duration::from_millis(5));
     }
     let counts = faults.end(&mut world);
@@ -70,7 +73,8 @@ fn rage(is_engine_real: bool) {
     let writes = recorder.stop();
     let mut verdict = verdict::judge(&visits, &world.history, began);
     verdict.judge_writes(&writes, &world.keys(), &world.history, began);
-    eprintln!("{}", table(&counts, &verdict));
+    usage.look_at_the_end(&world);
+    eprintln!("{}{usage}", table(&counts, &verdict));
     assert!(
         verdict.violations.is_empty(),
         "CHAOS_SEED={seed}: {} violations:\n{}\n\n{}",
@@ -78,7 +82,7 @@ fn rage(is_engine_real: bool) {
         verdict.violations.join("\n"),
         world.story(began)
     );
-    world.check_usage_of_proxies(&before);
+    usage.check(&mut world);
     world.check_logs(counts.values().sum());
 }
 
@@ -87,7 +91,7 @@ fn setting<T: FromStr>(name: &str) -> Option<T> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value}: a number is allowed")))
 }
 
-fn table(faults: &std::collections::BTreeMap<String, usize>, verdict: &Verdict) -> String {
+fn table(faults: &BTreeMap<String, usize>, verdict: &Verdict) -> String {
     let mut text = String::new();
     for (fault, count) in faults {
         writeln!(text, "{count:>8}  {fault}").unwrap();
@@ -117,29 +121,6 @@ impl World {
             let count = self.places.iter().filter(|place| place.service == service).count();
             within(Duration::from_secs(15), &format!("{count} entries in {directory}"), || {
                 etcd.list(&directory).len() == count
-            });
-        }
-    }
-
-    fn usage_of_proxies(&self) -> Vec<[usize; 2]> {
-        let usage = |proxy: &crate::support::ambassador::Ambassador| {
-            let usage = Usage::of(proxy.id());
-            [usage.threads(), usage.descriptors()]
-        };
-        self.proxies.iter().map(usage).collect()
-    }
-
-    /// The proxies never ended, and hold nothing of what is over.
-    fn check_usage_of_proxies(&mut self, before: &[[usize; 2]]) {
-        /// Kept for the next client: parked threads, pipes, connections to etcd.
-        const SPARE: usize = 60;
-        for (index, before) in before.iter().enumerate() {
-            assert!(self.proxies[index].is_running(), "a proxy ended");
-            let mut now = [0; 2];
-            let what = format!("usage of proxy {index} goes back to {before:?}");
-            within(Duration::from_secs(15), &what, || {
-                now = self.usage_of_proxies()[index];
-                now.iter().zip(before).all(|(now, before)| *now <= before + SPARE)
             });
         }
     }

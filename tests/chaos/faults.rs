@@ -24,6 +24,8 @@ pub(super) enum Fault {
     ContainerRestartsUnheard(usize),
     RegistrarIsKilled(usize),
     RegistrarIsFrozen(usize),
+    /// Longer than its entry lives.
+    RegistrarIsFrozenWhileItsContainerRestarts(usize),
     RegistrarIsRestarted(usize),
     DockerIsAway(usize),
     DockerAnswersNonsense(usize),
@@ -140,7 +142,8 @@ impl Faults {
             7 => Fault::ContainerIsRenamed(container),
             8 => Fault::ContainerRestartsUnheard(container),
             9 | 10 => Fault::RegistrarIsKilled(container),
-            11 | 12 => Fault::RegistrarIsFrozen(container),
+            11 => Fault::RegistrarIsFrozen(container),
+            12 => Fault::RegistrarIsFrozenWhileItsContainerRestarts(container),
             13 => Fault::RegistrarIsRestarted(container),
             14 => Fault::DockerIsAway(host),
             15 => Fault::DockerAnswersNonsense(host),
@@ -178,6 +181,11 @@ impl Faults {
             }
             Fault::RegistrarIsKilled(index) => world.kill_registrar(index),
             Fault::RegistrarIsFrozen(index) => world.signal_registrar(index, "STOP"),
+            Fault::RegistrarIsFrozenWhileItsContainerRestarts(index) => {
+                world.signal_registrar(index, "STOP");
+                world.stop_container(index);
+                world.start_container(index);
+            }
             Fault::RegistrarIsRestarted(index) => world.terminate_registrar(index),
             Fault::DockerIsAway(host) => docker(world, host).crash(),
             Fault::DockerAnswersNonsense(host) => {
@@ -217,6 +225,7 @@ impl Faults {
             Fault::EtcdIsWiped | Fault::RegistrarIsRestarted(_) => self.millis(0, 200),
             // Also longer than entries live.
             Fault::RegistrarIsKilled(_) | Fault::RegistrarIsFrozen(_) => self.millis(200, 6000),
+            Fault::RegistrarIsFrozenWhileItsContainerRestarts(_) => self.millis(3500, 6000),
             Fault::MemberIsCutOff(_) | Fault::ProxiesAreCutOff => self.millis(1000, 8000),
             _ => self.millis(300, 4000),
         }
@@ -285,7 +294,10 @@ fn undo(fault: Fault, member: usize, world: &mut World) {
         Fault::RegistrarIsKilled(index) | Fault::RegistrarIsRestarted(index) => {
             world.start_registrar(index);
         }
-        Fault::RegistrarIsFrozen(index) => world.signal_registrar(index, "CONT"),
+        Fault::RegistrarIsFrozen(index)
+        | Fault::RegistrarIsFrozenWhileItsContainerRestarts(index) => {
+            world.signal_registrar(index, "CONT");
+        }
         Fault::DockerIsAway(host) => docker(world, host).listen(),
         Fault::DockerAnswersNonsense(host) => docker(world, host).set_fault(None),
         Fault::HostLosesPower(host) => world.power_on(host),
@@ -330,6 +342,9 @@ impl Fault {
             Fault::RegistrarIsKilled(index)
             | Fault::RegistrarIsFrozen(index)
             | Fault::RegistrarIsRestarted(index) => vec![Resource::Registrar(index)],
+            Fault::RegistrarIsFrozenWhileItsContainerRestarts(index) => {
+                vec![Resource::Container(index), Resource::Registrar(index)]
+            }
             Fault::DockerIsAway(host) | Fault::DockerAnswersNonsense(host) => {
                 vec![Resource::Docker(host)]
             }
@@ -370,6 +385,7 @@ impl Fault {
             ],
             Fault::RegistrarIsKilled(index)
             | Fault::RegistrarIsFrozen(index)
+            | Fault::RegistrarIsFrozenWhileItsContainerRestarts(index)
             | Fault::RegistrarIsRestarted(index) => vec![(Scope::Registrar(name(index)), length)],
             Fault::DockerIsAway(host)
             | Fault::DockerAnswersNonsense(host)

@@ -273,6 +273,19 @@ impl Scene {
         ambassador(words.into_iter().chain(host_ip).chain(rest)).start()
     }
 
+    /// A container published at the host's address on Docker's bridge, its registrar, and
+    /// a proxy of its service.
+    fn on_the_bridge(&self) -> (RedisContainer, Ambassador, Ambassador) {
+        let published = format!("{}::6379", engine::address_on_the_bridge());
+        let container = RedisContainer::published(&self.name, &published, []);
+        let words = ["--etcd", &self.etcd.url(), "--prefix", &self.prefix];
+        let rest = [&self.name, "6379", "redis-A"];
+        let register = ambassador(["register"].into_iter().chain(words).chain(rest)).start();
+        let rest = ["redis-A", "127.0.0.1:0"];
+        let proxy = ambassador(["proxy"].into_iter().chain(words).chain(rest)).start();
+        (container, register, proxy)
+    }
+
     fn wait_for(&self, container: &RedisContainer) {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, container.port()));
         self.etcd.wait_for_value(&self.key(), &registration(address));
@@ -343,13 +356,7 @@ fn etcd_holds_the_old_address_for_less_than_200_ms_after_the_kill_event() {
 #[ignore = "needs a Docker engine"]
 fn clients_of_the_proxy_see_no_error_while_docker_restarts_redis() {
     let scene = Scene::new();
-    let host = engine::address_on_the_bridge();
-    let container = RedisContainer::published(&scene.name, &format!("{host}::6379"), []);
-    let words = ["--etcd", &scene.etcd.url(), "--prefix", &scene.prefix];
-    let rest = [&scene.name, "6379", "redis-A"];
-    let _register = ambassador(["register"].into_iter().chain(words).chain(rest)).start();
-    let rest = ["redis-A", "127.0.0.1:0"];
-    let proxy = ambassador(["proxy"].into_iter().chain(words).chain(rest)).start();
+    let (container, _register, proxy) = scene.on_the_bridge();
     let address = proxy.address();
     ping(address).unwrap();
     for _ in 0..3 {
@@ -364,6 +371,29 @@ fn clients_of_the_proxy_see_no_error_while_docker_restarts_redis() {
         docker(["start", container.name()]);
         held.join().unwrap().unwrap();
     }
+}
+
+#[test]
+#[ignore = "needs a Docker engine"]
+fn client_that_was_held_is_answered_within_100_ms_of_the_start_event() {
+    let scene = Scene::new();
+    let (container, _register, proxy) = scene.on_the_bridge();
+    let address = proxy.address();
+    let id = docker(["inspect", "--format", "{{.Id}}", container.name()]);
+    let mut waits: Vec<Duration> = (0..7)
+        .map(|_| {
+            docker(["stop", container.name()]);
+            scene.etcd.wait_for_absence(&scene.key());
+            let held = thread::spawn(move || ping(address).map(|()| Instant::now()));
+            let events = Events::follow(engine::SOCKET);
+            docker(["start", container.name()]);
+            let answered = held.join().unwrap().unwrap();
+            answered.saturating_duration_since(events.wait_for(&id, "start"))
+        })
+        .collect();
+    waits.sort();
+    eprintln!("from the start event to the first PONG: {waits:?}");
+    assert!(waits[waits.len() / 2] <= Duration::from_millis(100), "{waits:?}");
 }
 
 #[test]

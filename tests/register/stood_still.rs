@@ -2,24 +2,36 @@
 //! before it writes.
 
 use super::*;
+use crate::support::all_at_once;
 
 const OTHER: &str = "other.service";
 
 #[test]
 fn process_that_stood_still_beyond_its_ttl_does_not_write_the_port_of_before() {
-    let scene = Scene::running();
-    let mut ambassador = scene.registered(["--ttl", "3s"]);
-    let watch = scene.watch();
-    ambassador.signal("STOP");
-    scene.docker.restart(CONTAINER, 6379, &[(ARTICLES_HOST, 49156)]);
-    watch.wait_for(&["expire"], &scene.key());
-    ambassador.signal("CONT");
-    // Long before the next regular look at Docker, of which there is one in 15 s.
-    within(Duration::from_secs(5), "the new port", || {
-        scene.etcd.get(&scene.key()) == Some(value(49156))
+    let is_heard_of = |docker: &FakeDocker| {
+        docker.restart(CONTAINER, 6379, &[(ARTICLES_HOST, 49156)]);
+    };
+    // As when Docker was restarted too: nothing tells of it but a look.
+    let is_unheard_of = |docker: &FakeDocker| {
+        docker.crash();
+        docker.restart_unheard(CONTAINER, 6379, &[(ARTICLES_HOST, 49156)]);
+        docker.listen();
+    };
+    all_at_once(vec![is_heard_of as fn(&FakeDocker), is_unheard_of], |container_restarts| {
+        let scene = Scene::running();
+        let mut ambassador = scene.registered(["--ttl", "3s"]);
+        let watch = scene.watch();
+        ambassador.signal("STOP");
+        container_restarts(&scene.docker);
+        watch.wait_for(&["expire"], &scene.key());
+        ambassador.signal("CONT");
+        // Long before the next regular look at Docker, of which there is one in 15 s.
+        within(Duration::from_secs(5), "the new port", || {
+            scene.etcd.get(&scene.key()) == Some(value(49156))
+        });
+        scene.etcd.wait_for_refreshes(&scene.key(), 2);
+        assert_eq!(written(&scene, &watch, &scene.key()), [value(49156)]);
     });
-    scene.etcd.wait_for_refreshes(&scene.key(), 2);
-    assert_eq!(written(&scene, &watch, &scene.key()), [value(49156)]);
 }
 
 #[test]

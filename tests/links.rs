@@ -4,7 +4,7 @@ mod proxy;
 mod register;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::ambassador::{Ambassador, Launch, ambassador};
 use crate::support::client::read_all;
@@ -44,12 +44,12 @@ fn faults(elsewhere: SocketAddr) -> Vec<Link> {
     let answer = |status: &str, head: &str, body: &str, then: Then| {
         let length = body.len();
         let head = format!("HTTP/1.1 {status}\r\n{head}Content-Length: {length}\r\n\r\n");
-        Link::Answers(format!("{head}{body}").into_bytes(), then)
+        Link::Answers(format!("{head}{body}"), then)
     };
     let whole = |status, head, body| answer(status, head, body, Then::Fin);
     let located = format!("Location: http://{elsewhere}/v2/keys/services/redis-A\r\n");
     let chunked = format!("HTTP/1.1 200 OK\r\n{ETCD}Transfer-Encoding: chunked\r\n\r\n");
-    let half = format!("{chunked}{:x}\r\n{}", EMPTY.len(), &EMPTY[..40]).into_bytes();
+    let half = format!("{chunked}{:x}\r\n{}", EMPTY.len(), &EMPTY[..40]);
     let many = "x".repeat(1000);
     vec![
         whole("301 Moved Permanently", &located, ""),
@@ -67,14 +67,14 @@ fn faults(elsewhere: SocketAddr) -> Vec<Link> {
         Link::Answers(half.clone(), Then::Fin),
         Link::Answers(half.clone(), Then::Reset),
         Link::Answers(half, Then::Silence),
-        Link::Answers(b"not HTTP at all\r\n\r\n".to_vec(), Then::Fin),
-        Link::Answers(Vec::new(), Then::Fin),
-        Link::Answers(Vec::new(), Then::Reset),
-        Link::Answers(Vec::new(), Then::Silence),
-        Link::Answers(chunked.into_bytes(), Then::Flood(format!("3e8\r\n{many}\r\n").into())),
+        Link::Answers("not HTTP at all\r\n\r\n".to_owned(), Then::Fin),
+        Link::Answers(String::new(), Then::Fin),
+        Link::Answers(String::new(), Then::Reset),
+        Link::Answers(String::new(), Then::Silence),
+        Link::Answers(chunked, Then::Flood(format!("3e8\r\n{many}\r\n"))),
         Link::Answers(
-            format!("HTTP/1.1 200 OK\r\n{ETCD}").into_bytes(),
-            Then::Flood(format!("X-Much: {many}\r\n").into()),
+            format!("HTTP/1.1 200 OK\r\n{ETCD}"),
+            Then::Flood(format!("X-Much: {many}\r\n")),
         ),
         // Longer than the 3 s that a request may take.
         Link::Delays(Duration::from_secs(4)),

@@ -152,8 +152,18 @@ impl Store {
 
     /// Deletes `key`, provided it still holds `value`.
     pub(crate) fn remove_if(&self, key: &str, value: &str) -> Result<(), Error> {
+        self.remove_if_within(key, value, REQUEST_DEADLINE)
+    }
+
+    /// The same, for a process that is about to end.
+    pub(crate) fn remove_if_within(
+        &self,
+        key: &str,
+        value: &str,
+        patience: Duration,
+    ) -> Result<(), Error> {
         let query = pairs(&[("prevValue", value)]);
-        self.request(&Call::Delete { key, query }).map(drop)
+        self.request_within(&Call::Delete { key, query }, patience).map(drop)
     }
 
     fn request(&self, call: &Call<'_>) -> Result<Answer, Error> {

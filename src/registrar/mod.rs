@@ -49,6 +49,12 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// warning: a Docker that comes back answers a moment before it is subscribed to.
 const EVENTS_GRACE: Duration = Duration::from_secs(5);
 
+/// How long taking out our entries may hold up the end of the process.
+pub(crate) const WITHDRAWAL: Duration = Duration::from_secs(2);
+
+/// What is left of it for saying what could not be taken out.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// How the entry is kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -383,8 +389,10 @@ impl Registrar {
 
     /// Best effort: what fails here expires with its TTL.
     fn withdraw(&mut self) {
+        let deadline = Instant::now() + WITHDRAWAL - LAST_WORDS;
         for (key, value) in self.core.owned() {
-            match self.store.remove_if(&key, &value) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.store.remove_if_within(&key, &value, left) {
                 Ok(()) => info!("{key} removed"),
                 Err(
                     error @ (etcd::Error::NoSuchKey { .. } | etcd::Error::CompareFailed { .. }),

@@ -1,19 +1,14 @@
 //! `register`: keeps a container's published address in etcd.
 
-use std::time::Duration;
-
 use super::{
     Registry,
     daemon::{self, Daemon},
 };
 use crate::{
     etcd::Store,
-    registrar::{self, Config, Threads},
+    registrar::{self, Config, Threads, WITHDRAWAL},
     report::{self, Failure},
 };
-
-/// How long taking out our entries may hold up the end of the process.
-const WITHDRAWAL: Duration = Duration::from_secs(2);
 
 /// What `register` is asked to do.
 #[derive(Debug)]

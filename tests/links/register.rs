@@ -10,11 +10,16 @@ impl Scene {
         format!("{}/{SERVICE}/{ADDRESS}", self.prefix)
     }
 
-    /// A registrar that asks `etcd`, its entry written already.
-    fn registered(&self, etcd: &str, ttl: &str) -> Ambassador {
+    fn registrar(&self, etcd: &str, ttl: &str) -> Ambassador {
         let options = ["--ttl", ttl, "--address", ADDRESS, SERVICE];
-        let ambassador = self.launch("register", etcd, options).start();
-        self.etcd.wait_for_value(&self.entry(), VALUE);
+        self.launch("register", etcd, options).start()
+    }
+
+    /// A registrar that asks `etcd`, and knows that its entry is written.
+    fn registered(&self, etcd: &str, ttl: &str) -> Ambassador {
+        let ambassador = self.registrar(etcd, ttl);
+        let is_known = |line: &String| line.contains(&format!("{} registered", self.entry()));
+        eventually("the entry", || ambassador.log().iter().any(is_known));
         ambassador
     }
 }
@@ -53,6 +58,41 @@ fn failing_link_to_the_only_member_is_warned_of_once_and_the_entry_is_put_when_i
     assert_eq!(elsewhere.accepted(), 0);
 }
 
+/// The process ends within 2 s, which is time enough to ask every member.
+#[test]
+fn entry_is_removed_at_the_end_through_the_only_member_whose_link_works() {
+    let elsewhere = elsewhere();
+    all_at_once(faults(elsewhere.address()), |link| {
+        let scene = Scene::new();
+        let failing = [(); 3].map(|()| Relay::to(scene.etcd.address()));
+        let members: Vec<String> = failing.iter().map(Relay::url).collect();
+        let members = format!("{},{}", members.join(","), scene.etcd.url());
+        let ambassador = scene.registered(&members, "60s");
+        failing.iter().for_each(|relay| relay.set(link.clone()));
+        let ended = ambassador.terminate();
+        assert_eq!(ended.code, Some(0), "{link:?}");
+        assert_eq!(scene.etcd.get(&scene.entry()), None, "{link:?}: {}", ended.stderr);
+    });
+    assert_eq!(elsewhere.accepted(), 0);
+}
+
+/// Whoever stops it learns what is left behind, and does not wait for it.
+#[test]
+fn entry_that_cannot_be_removed_at_the_end_is_named() {
+    let elsewhere = elsewhere();
+    all_at_once(faults(elsewhere.address()), |link| {
+        let scene = Scene::new();
+        let ambassador = scene.registered(&scene.relay.url(), "60s");
+        scene.relay.set(link.clone());
+        let told = Instant::now();
+        let ended = ambassador.terminate();
+        assert_eq!(ended.code, Some(0), "{link:?}");
+        assert!(told.elapsed() < Duration::from_secs(4), "{link:?}: {:?}", told.elapsed());
+        let last = ended.stderr.lines().last().unwrap();
+        assert!(last.contains(&scene.entry()) && last.contains("TTL"), "{link:?}: {last}");
+    });
+}
+
 #[test]
 fn slow_link_keeps_the_entry_and_is_no_outage() {
     let scene = Scene::new();
@@ -69,7 +109,8 @@ fn slow_link_keeps_the_entry_and_is_no_outage() {
 fn put_whose_answer_was_lost_is_taken_out_at_the_end() {
     let scene = Scene::new();
     scene.relay.set(Link::LosesAnswers);
-    let ambassador = scene.registered(&scene.relay.url(), "60s");
+    let ambassador = scene.registrar(&scene.relay.url(), "60s");
+    scene.etcd.wait_for_value(&scene.entry(), VALUE);
     eventually("the put has failed", || !ambassador.warnings(&["etcd"]).is_empty());
     // From now on it fails at once, so that none is under way when the end comes.
     let unavailable = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";

@@ -23,9 +23,9 @@ pub(crate) enum Link {
     Delays(Duration),
     /// Resets connections, at the next piece.
     Resets,
-    /// Answers every request with these bytes itself. What the server still says to
+    /// Answers every request with this itself. What the server still says to
     /// earlier requests passes.
-    Answers(Vec<u8>, Then),
+    Answers(String, Then),
 }
 
 /// What comes after an answer that the link made up.
@@ -34,8 +34,8 @@ pub(crate) enum Then {
     Fin,
     Reset,
     Silence,
-    /// These bytes, again and again.
-    Flood(Vec<u8>),
+    /// This, again and again.
+    Flood(String),
 }
 
 /// A relay in front of one server, whose link a test can change.
@@ -196,14 +196,14 @@ fn pass(
     }
 }
 
-fn misbehave(client: &mut TcpStream, answer: &[u8], then: Then) -> io::Result<End> {
-    client.write_all(answer)?;
+fn misbehave(client: &mut TcpStream, answer: &str, then: Then) -> io::Result<End> {
+    client.write_all(answer.as_bytes())?;
     match then {
         Then::Reset => return Ok(End::Reset),
         Then::Fin => client.shutdown(Shutdown::Write)?,
         Then::Silence => {}
         Then::Flood(piece) => loop {
-            client.write_all(&piece)?;
+            client.write_all(piece.as_bytes())?;
             // Endless, and yet no load on the machine.
             thread::sleep(LOOK);
         },

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    mem,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -49,6 +50,8 @@ struct State {
     outage: Outage,
     /// The services whose last listing failed.
     failing: BTreeSet<String>,
+    /// Whether it was said how etcd is talked to.
+    is_introduced: bool,
     /// When another store was warned of.
     other_store: Option<Instant>,
 }
@@ -79,6 +82,9 @@ impl Followed {
     fn note_listing(&self, pool: &Pool) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failing.remove(pool.name());
+        if !mem::replace(&mut state.is_introduced, true) {
+            info!("{}", self.store.introduction());
+        }
         if state.failing.is_empty()
             && let Some(lasted) = state.outage.ended(Instant::now())
         {

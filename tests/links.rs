@@ -31,7 +31,8 @@ impl Scene {
     /// `ROLE --etcd ETCD OPTIONS...`
     fn launch<const N: usize>(&self, role: &str, etcd: &str, options: [&str; N]) -> Launch {
         let words = [role, "--etcd", etcd, "--prefix", &self.prefix];
-        ambassador(words.into_iter().chain(options))
+        // A link that fails from the start could not be asked which one there is.
+        ambassador(words.into_iter().chain(options)).env("AMBASSADOR_ETCD_API", "v2")
     }
 }
 

@@ -14,8 +14,8 @@ use clap::{CommandFactory, FromArgMatches};
 use log::LevelFilter;
 
 use self::typed::{
-    BalanceName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedEtcd, TypedForward, TypedProxy,
-    TypedRegister, TypedServing,
+    ApiName, BalanceName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedEtcd, TypedForward,
+    TypedProxy, TypedRegister, TypedServing,
 };
 pub(crate) use self::{environment::Environment, refusal::Refusal};
 use crate::{
@@ -254,7 +254,12 @@ impl TypedEtcd {
             Some(values::Members(members)) => members,
             None => environment.etcd_members()?.unwrap_or_else(etcd::default_members),
         };
-        Ok(Registry { members, prefix: self.prefix })
+        let api = match self.etcd_api {
+            ApiName::Auto => None,
+            ApiName::V2 => Some(etcd::Api::V2),
+            ApiName::V3 => Some(etcd::Api::V3),
+        };
+        Ok(Registry { members, api, prefix: self.prefix })
     }
 }
 

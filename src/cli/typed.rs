@@ -141,6 +141,13 @@ pub(super) enum OnRemoveName {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ApiName {
+    Auto,
+    V2,
+    V3,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum SendProxy {
     V1,
     V2,
@@ -208,6 +215,10 @@ pub(super) struct TypedEtcd {
     /// _PORT, then http://127.0.0.1:2379]
     #[arg(long, value_name = "URL,...", value_parser = values::members)]
     pub(super) etcd: Option<values::Members>,
+    /// Which of etcd's two stores, which do not see each other. auto: v2 where the server
+    /// offers it, otherwise v3.
+    #[arg(long, value_name = "API", default_value = "auto")]
+    pub(super) etcd_api: ApiName,
     /// The directory of all services.
     #[arg(long, value_name = "PATH", default_value = "/services")]
     pub(super) prefix: Prefix,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     Error, Listing, Position, default_members,
-    v2::{Answer, Reply},
+    v2::{Answer, Raw},
 };
 use crate::{
     property::{assert_is_an_excerpt, first_line},
@@ -23,7 +23,7 @@ pub fn etcd_body(data: &[u8]) {
     let member = default_members().remove(0);
 
     let answer =
-        Answer::parse(DIRECTORY, Reply { status, position: position.clone(), body }, &member);
+        Answer::parse(DIRECTORY, Raw { status, position: position.clone(), body }, &member);
     match answer.and_then(|answer| answer.listing(DIRECTORY)) {
         Ok(Listing { entries, position: listed_at }) => {
             assert!(matches!(status, 200 | 201) && Some(listed_at) == position);

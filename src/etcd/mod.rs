@@ -3,12 +3,15 @@
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod members;
+mod store;
+mod transport;
 mod v2;
+mod v3;
 
 use std::{error, fmt, time::Duration};
 
 pub(crate) use members::{Member, default_members};
-pub(crate) use v2::Store;
+pub(crate) use store::{Api, Store};
 
 use crate::report;
 
@@ -63,16 +66,18 @@ impl Entry {
 pub(crate) enum Error {
     /// No connection, or one that ended before the answer did.
     Unreachable { member: Member, source: Box<dyn error::Error + Send + Sync> },
-    /// A connection, but no whole answer in time. To a poll that is no failure.
+    /// A connection, but no whole answer in time.
     Silent { member: Member, waited: Duration },
-    /// An answer, but none of a working etcd with the v2 API.
+    /// An answer, but none of a working etcd.
     Unusable { member: Member, problem: String },
-    /// etcd error 100: nothing is stored under `key`.
-    NoSuchKey { key: String, position: Position },
-    /// etcd error 101: `key` holds another value than the one expected.
+    /// The API that was asked is not offered.
+    ApiIsOff { member: Member, api: &'static str },
+    /// Nothing is stored under `key` (v2: error 100).
+    NoSuchKey { key: String },
+    /// `key` holds another value than the one expected (v2: error 101).
     CompareFailed { key: String },
-    /// etcd error 401: the events a poll asked for are no longer kept, so the
-    /// directory must be listed again.
+    /// The events a poll asked for are no longer kept, so the directory must be listed
+    /// again (v2: error 401, v3: compacted).
     IndexCleared,
     /// The member that was to be polled does not know the events of the listing: a poll
     /// would stay silent until its counter has come so far, which may be for ever.
@@ -87,7 +92,18 @@ impl fmt::Display for Error {
             Error::Silent { member, waited } => {
                 write!(f, "etcd at {member} gave no answer within {}", report::duration(*waited))
             }
-            Error::NoSuchKey { key, .. } => write!(f, "no key {key} in etcd"),
+            Error::ApiIsOff { member, api: "v2" } => write!(
+                f,
+                "etcd at {member}: its v2 API is off (etcd 3.4 and 3.5 need --enable-v2=true, 3.6 \
+                 has none; --etcd-api=v3 uses the other one)"
+            ),
+            Error::ApiIsOff { member, api } => {
+                write!(
+                    f,
+                    "etcd at {member}: its {api} API is off (--etcd-api=auto finds the one that is on)"
+                )
+            }
+            Error::NoSuchKey { key } => write!(f, "no key {key} in etcd"),
             Error::CompareFailed { key } => write!(f, "{key} holds another value in etcd"),
             Error::IndexCleared => f.write_str("etcd no longer has the events asked for"),
             Error::Behind { member } => {

@@ -3,305 +3,134 @@
 //! Source: etcd 2.3 documentation, "api.md"; what differs in practice is said
 //! where it matters.
 
-use std::time::{Duration, Instant};
-
 use serde::Deserialize;
-use ureq::{Agent, Body, http::Response};
+use ureq::http::HeaderMap;
 
 use super::{
     Entry, Error, Listing, Position,
-    members::{Member, Members},
+    members::Member,
+    transport::{Attempt, Reply},
 };
 use crate::report;
 
-/// The total deadline of every request but a poll. etcd itself gives up a
-/// write after 7 s without a leader; a new request to another member is sooner.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
-
-/// Longest head of an answer.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
-
-/// Longest body of an answer: about 20,000 instances.
-const MAX_BODY_BYTES: u64 = 4 * 1024 * 1024;
-
-/// A connection to etcd's v2 key space.
-#[derive(Debug)]
-pub(crate) struct Store {
-    agent: Agent,
-    members: Members,
-}
-
-impl Store {
-    /// Connects lazily: nothing is sent before the first call.
-    pub(crate) fn new(members: Vec<Member>) -> Self {
-        let config = Agent::config_builder()
-            .user_agent(concat!("ambassador/", env!("CARGO_PKG_VERSION")))
-            // Without this HTTP_PROXY would send etcd's traffic elsewhere.
-            .proxy(None)
-            // etcd's own error codes are in the bodies of 4xx answers.
-            .http_status_as_error(false)
-            // A redirect (`//` or `..` in a key) is never ours to follow.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_response_header_size(MAX_HEAD_BYTES)
-            .timeout_connect(Some(REQUEST_DEADLINE))
-            .build();
-        Store { agent: config.new_agent(), members: Members::new(members) }
-    }
-
-    pub(crate) fn member_count(&self) -> usize {
-        self.members.count()
-    }
-
-    /// The member the next request goes to, for log lines.
-    pub(crate) fn member(&self) -> &Member {
-        self.members.current()
-    }
-
-    /// Lists `directory`, asking the quorum: a member that was cut off must not
-    /// replace what is known with what it remembers.
-    pub(crate) fn list(&self, directory: &str) -> Result<Listing, Error> {
-        self.get_directory(directory, &[("quorum", "true")], REQUEST_DEADLINE)
-    }
-
-    /// Lists `directory` and everything below it, within `patience`.
-    pub(crate) fn list_all(&self, directory: &str, patience: Duration) -> Result<Listing, Error> {
-        let query = [("quorum", "true"), ("recursive", "true")];
-        self.get_directory(directory, &query, patience.min(REQUEST_DEADLINE))
-    }
-
-    fn get_directory(
-        &self,
-        directory: &str,
-        query: &[(&str, &str)],
-        patience: Duration,
-    ) -> Result<Listing, Error> {
-        // With the trailing slash: a role that may read `/services/*` may not read
-        // `/services`.
-        let call = Call::Get { path: format!("{directory}/"), query: pairs(query) };
-        let answer = match self.request_within(&call, patience) {
-            Ok(answer) => answer,
-            Err(Error::NoSuchKey { position, .. }) => {
-                return Ok(Listing { entries: vec![], position });
-            }
-            Err(error) => return Err(error),
-        };
-        answer.listing(directory)
-    }
-
-    /// Waits until something changed below `directory` after it was `listed`, or for
-    /// `patience`. Silence is no error; neither says what changed.
-    pub(crate) fn wait(
-        &self,
-        directory: &str,
-        listed: &Position,
-        patience: Duration,
-    ) -> Result<(), Error> {
-        let wait_index = (listed.index + 1).to_string();
-        // Never with `quorum=true`: etcd then answers at once as to a plain get.
-        let query = pairs(&[("wait", "true"), ("recursive", "true"), ("waitIndex", &wait_index)]);
-        let call = Call::Get { path: format!("{directory}/"), query };
-        let member = self.members.current();
-        let polled = self.send(&call, member, patience).and_then(|response| {
-            // etcd sends the head at once, before any event. That of a refusal may say 0.
-            let is_behind = response.status() == 200
-                && position(&response).is_some_and(|now| !listed.leads_to(&now));
-            if is_behind {
-                return Err(Error::Behind { member: member.clone() });
-            }
-            self.receive(&call, response, member, patience)
-        });
-        match polled {
-            Ok(_) | Err(Error::Silent { .. }) => Ok(()),
-            Err(error) => {
-                if error.is_members_fault() {
-                    self.members.rotate(member);
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// The value stored under `key`; `None` where there is none.
-    pub(crate) fn get(&self, key: &str) -> Result<Option<String>, Error> {
-        let call = Call::Get { path: key.to_owned(), query: pairs(&[("quorum", "true")]) };
-        match self.request(&call) {
-            Ok(answer) => Ok(answer.node.value),
-            Err(Error::NoSuchKey { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Stores `value` under `key` for `ttl_s` seconds, whatever is there.
-    pub(crate) fn put(&self, key: &str, value: &str, ttl_s: u64) -> Result<(), Error> {
-        let form = pairs(&[("value", value), ("ttl", &ttl_s.to_string())]);
-        self.request(&Call::Put { key, form }).map(drop)
-    }
-
-    /// Lets `key` live for another `ttl_s` seconds, provided it still holds
-    /// `value`. Wakes no watcher.
-    pub(crate) fn refresh(&self, key: &str, value: &str, ttl_s: u64) -> Result<(), Error> {
-        let form = pairs(&[
-            ("ttl", &ttl_s.to_string()),
-            ("refresh", "true"),
-            ("prevExist", "true"),
-            ("prevValue", value),
-        ]);
-        self.request(&Call::Put { key, form }).map(drop)
-    }
-
-    /// Deletes `key`, provided it still holds `value`.
-    pub(crate) fn remove_if(&self, key: &str, value: &str) -> Result<(), Error> {
-        self.remove_if_within(key, value, REQUEST_DEADLINE)
-    }
-
-    /// The same, for a process that is about to end.
-    pub(crate) fn remove_if_within(
-        &self,
-        key: &str,
-        value: &str,
-        patience: Duration,
-    ) -> Result<(), Error> {
-        let query = pairs(&[("prevValue", value)]);
-        self.request_within(&Call::Delete { key, query }, patience).map(drop)
-    }
-
-    fn request(&self, call: &Call<'_>) -> Result<Answer, Error> {
-        self.request_within(call, REQUEST_DEADLINE)
-    }
-
-    /// Asks one member after the other, within one deadline. One more attempt
-    /// than there are members, because a pooled connection that etcd closed
-    /// meanwhile fails once. Every call may be repeated without harm.
-    fn request_within(&self, call: &Call<'_>, patience: Duration) -> Result<Answer, Error> {
-        let deadline = Instant::now() + patience;
-        let members = self.members.count();
-        let mut attempts_left = members + 1;
-        loop {
-            let member = self.members.current();
-            let left = deadline.saturating_duration_since(Instant::now());
-            // A silent member must leave time to ask the others; the last to be
-            // asked has what is left.
-            let patience = left / attempts_left.min(members) as u32;
-            attempts_left -= 1;
-            match self.attempt(call, member, patience) {
-                Err(error) if error.is_members_fault() => {
-                    self.members.rotate(member);
-                    if attempts_left == 0 || Instant::now() >= deadline {
-                        return Err(error);
-                    }
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    fn attempt(
-        &self,
-        call: &Call<'_>,
-        member: &Member,
-        patience: Duration,
-    ) -> Result<Answer, Error> {
-        let response = self.send(call, member, patience)?;
-        self.receive(call, response, member, patience)
-    }
-
-    /// Sends a request and reads the head of its answer. What is left of `patience` is
-    /// for its body.
-    fn send(
-        &self,
-        call: &Call<'_>,
-        member: &Member,
-        patience: Duration,
-    ) -> Result<Response<Body>, Error> {
-        let url = |key: &str| format!("{member}/v2/keys{key}");
-        let limit = Some(patience);
-        let sent = match call {
-            Call::Get { path, query } => {
-                let request = self.agent.get(url(path)).query_pairs(pair_refs(query));
-                request.config().timeout_global(limit).build().call()
-            }
-            Call::Put { key, form } => {
-                let request = self.agent.put(url(key)).config().timeout_global(limit).build();
-                request.send_form(pair_refs(form))
-            }
-            Call::Delete { key, query } => {
-                let request = self.agent.delete(url(key)).query_pairs(pair_refs(query));
-                request.config().timeout_global(limit).build().call()
-            }
-        };
-        sent.map_err(|error| Error::from_ureq(error, member, patience))
-    }
-
-    fn receive(
-        &self,
-        call: &Call<'_>,
-        mut response: Response<Body>,
-        member: &Member,
-        patience: Duration,
-    ) -> Result<Answer, Error> {
-        let (status, position) = (response.status().as_u16(), position(&response));
-        let body = response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec();
-        let body = body.map_err(|error| Error::from_ureq(error, member, patience))?;
-        Answer::parse(call.key(), Reply { status, position, body: &body }, member)
+/// Lists `directory`, asking the quorum: a member that was cut off must not replace what
+/// is known with what it remembers.
+pub(super) fn list(
+    attempt: Attempt<'_>,
+    directory: &str,
+    is_recursive: bool,
+) -> Result<Listing, Error> {
+    let recursive = if is_recursive { "true" } else { "false" };
+    let query = [("quorum", "true"), ("recursive", recursive)];
+    let reply = attempt.get(&path_of_directory(directory), &query)?;
+    let position = position(reply.headers());
+    match (answer(attempt, reply, directory), position) {
+        // A directory that was never made is as good as one that is empty.
+        (Err(Error::NoSuchKey { .. }), Some(position)) => Ok(Listing { entries: vec![], position }),
+        (Err(Error::NoSuchKey { .. }), None) => Err(attempt.unusable(NO_ETCD)),
+        (answer, _) => answer?.listing(directory),
     }
 }
 
-impl Error {
-    fn from_ureq(error: ureq::Error, member: &Member, waited: Duration) -> Self {
-        let member = member.clone();
-        match error {
-            ureq::Error::Timeout(_) => Error::Silent { member, waited },
-            ureq::Error::BodyExceedsLimit(limit) => {
-                Error::Unusable { member, problem: format!("an answer of more than {limit} bytes") }
-            }
-            // Without ureq's own "io: " before the system's words.
-            ureq::Error::Io(error) => Error::Unreachable { member, source: Box::new(error) },
-            error => Error::Unreachable { member, source: Box::new(error) },
-        }
+/// Waits until something changed below `directory` after it was `listed`, or for as long
+/// as the attempt may take. Silence is no error; neither says what changed.
+pub(super) fn wait(attempt: Attempt<'_>, directory: &str, listed: &Position) -> Result<(), Error> {
+    let wait_index = (listed.index + 1).to_string();
+    // Never with `quorum=true`: etcd then answers at once as to a plain get.
+    let query = [("wait", "true"), ("recursive", "true"), ("waitIndex", &wait_index)];
+    let reply = attempt.get(&path_of_directory(directory), &query)?;
+    // etcd sends the head at once, before any event. That of a refusal may say 0.
+    let is_behind = reply.status() == 200
+        && position(reply.headers()).is_some_and(|now| !listed.leads_to(&now));
+    if is_behind {
+        return Err(Error::Behind { member: attempt.member.clone() });
     }
-
-    /// Whether another member may do better.
-    fn is_members_fault(&self) -> bool {
-        match self {
-            Error::Unreachable { .. } | Error::Silent { .. } | Error::Unusable { .. } => true,
-            Error::NoSuchKey { .. }
-            | Error::CompareFailed { .. }
-            | Error::IndexCleared
-            | Error::Behind { .. } => false,
-        }
+    match answer(attempt, reply, directory) {
+        Ok(_) | Err(Error::Silent { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
-type Pairs<'a> = Vec<(&'a str, String)>;
-
-fn pairs<'a>(pairs: &[(&'a str, &str)]) -> Pairs<'a> {
-    pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
-}
-
-fn pair_refs<'a>(pairs: &'a Pairs<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
-    pairs.iter().map(|(name, value)| (*name, value.as_str()))
-}
-
-/// One request, before a member is chosen for it.
-enum Call<'a> {
-    Get { path: String, query: Pairs<'a> },
-    Put { key: &'a str, form: Pairs<'a> },
-    Delete { key: &'a str, query: Pairs<'a> },
-}
-
-impl Call<'_> {
-    fn key(&self) -> &str {
-        match self {
-            Call::Get { path, .. } => path.trim_end_matches('/'),
-            Call::Put { key, .. } | Call::Delete { key, .. } => key,
-        }
+/// The value stored under `key`; `None` where there is none.
+pub(super) fn get(attempt: Attempt<'_>, key: &str) -> Result<Option<String>, Error> {
+    let reply = attempt.get(&path(key), &[("quorum", "true")])?;
+    match answer(attempt, reply, key) {
+        Ok(answer) => Ok(answer.node.value),
+        Err(Error::NoSuchKey { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
+}
+
+/// Stores `value` under `key` for `ttl_s` seconds, whatever is there.
+pub(super) fn put(attempt: Attempt<'_>, key: &str, value: &str, ttl_s: u64) -> Result<(), Error> {
+    let form = [("value", value), ("ttl", &ttl_s.to_string())];
+    answer(attempt, attempt.put_form(&path(key), &form)?, key).map(drop)
+}
+
+/// Lets `key` live for another `ttl_s` seconds, provided it still holds `value`. Wakes no
+/// watcher.
+pub(super) fn refresh(
+    attempt: Attempt<'_>,
+    key: &str,
+    value: &str,
+    ttl_s: u64,
+) -> Result<(), Error> {
+    let form = [
+        ("ttl", &ttl_s.to_string()[..]),
+        ("refresh", "true"),
+        ("prevExist", "true"),
+        ("prevValue", value),
+    ];
+    answer(attempt, attempt.put_form(&path(key), &form)?, key).map(drop)
+}
+
+/// Deletes `key`, provided it still holds `value`.
+pub(super) fn remove_if(attempt: Attempt<'_>, key: &str, value: &str) -> Result<(), Error> {
+    answer(attempt, attempt.delete(&path(key), &[("prevValue", value)])?, key).map(drop)
+}
+
+/// Whether the member offers this API, which etcd 3.4 and 3.5 do with `--enable-v2`.
+pub(super) fn is_offered(attempt: Attempt<'_>) -> Result<bool, Error> {
+    let reply = attempt.get("/v2/keys/", &[])?;
+    let is_an_etcds = position(reply.headers()).is_some();
+    let status = reply.status();
+    let body = reply.body()?;
+    if is_an_etcds || serde_json::from_slice::<Refusal>(&body).is_ok() {
+        return Ok(true);
+    }
+    if is_off(status, &body) {
+        return Ok(false);
+    }
+    let text = String::from_utf8_lossy(&body);
+    Err(attempt.unusable(&format!("HTTP status {status}, and this is no etcd: {text}")))
+}
+
+/// What etcd 3.4 and later answer to every /v2 path without `--enable-v2`, and to every
+/// other path that they do not serve.
+fn is_off(status: u16, body: &[u8]) -> bool {
+    status == 404 && body.starts_with(b"404 page not found")
+}
+
+const NO_ETCD: &str = "an answer without X-Etcd-Index, so this is no etcd";
+
+fn path(key: &str) -> String {
+    format!("/v2/keys{key}")
+}
+
+/// With the trailing slash: a role that may read `/services/*` may not read `/services`.
+fn path_of_directory(directory: &str) -> String {
+    format!("/v2/keys{directory}/")
+}
+
+fn answer(attempt: Attempt<'_>, reply: Reply<'_>, key: &str) -> Result<Answer, Error> {
+    let (status, position) = (reply.status(), position(reply.headers()));
+    let raw = Raw { status, position, body: &reply.body()? };
+    Answer::parse(key, raw, attempt.member)
 }
 
 /// What a response says, before anything is made of it.
 #[derive(Debug)]
-pub(super) struct Reply<'a> {
+pub(super) struct Raw<'a> {
     pub(super) status: u16,
     /// When the head of the answer was sent.
     pub(super) position: Option<Position>,
@@ -344,15 +173,14 @@ struct Refusal {
 
 impl Answer {
     /// The answer to a request for `key`.
-    pub(super) fn parse(key: &str, reply: Reply<'_>, member: &Member) -> Result<Self, Error> {
-        let Reply { status, position, body } = reply;
+    pub(super) fn parse(key: &str, raw: Raw<'_>, member: &Member) -> Result<Self, Error> {
+        let Raw { status, position, body } = raw;
         let unusable = |problem: &str| Error::Unusable {
             member: member.clone(),
             problem: report::excerpt(problem),
         };
-        let no_etcd = || unusable("an answer without X-Etcd-Index, so this is no etcd");
         if status == 200 || status == 201 {
-            let position = position.ok_or_else(no_etcd)?;
+            let position = position.ok_or_else(|| unusable(NO_ETCD))?;
             // A poll that a middlebox ended comes with an empty body.
             if body.is_empty() {
                 return Ok(Answer { member: member.clone(), node: Node::default(), position });
@@ -363,17 +191,14 @@ impl Answer {
         }
         let key = key.to_owned();
         match serde_json::from_slice::<Refusal>(body) {
-            Ok(Refusal { error_code: 100, .. }) => {
-                Err(Error::NoSuchKey { key, position: position.ok_or_else(no_etcd)? })
-            }
+            Ok(Refusal { error_code: 100, .. }) => Err(Error::NoSuchKey { key }),
             Ok(Refusal { error_code: 101, .. }) => Err(Error::CompareFailed { key }),
             Ok(Refusal { error_code: 401, .. }) => Err(Error::IndexCleared),
             Ok(Refusal { error_code, message, cause }) => {
                 Err(unusable(&format!("error {error_code} for {key}: {message} ({cause})")))
             }
-            // What etcd 3.4 and 3.5 answer to every /v2 path without --enable-v2.
-            Err(_) if status == 404 && body.starts_with(b"404 page not found") => {
-                Err(unusable("its v2 API is off (etcd 3.4 and 3.5 need --enable-v2=true)"))
+            Err(_) if is_off(status, body) => {
+                Err(Error::ApiIsOff { member: member.clone(), api: "v2" })
             }
             Err(_) => {
                 let text = String::from_utf8_lossy(body);
@@ -395,9 +220,9 @@ impl Answer {
     }
 }
 
-/// Where etcd's history was when the head of `response` was sent.
-fn position(response: &Response<Body>) -> Option<Position> {
-    let header = |name| response.headers().get(name)?.to_str().ok();
+/// Where etcd's history was when a head with these `headers` was sent.
+fn position(headers: &HeaderMap) -> Option<Position> {
+    let header = |name| headers.get(name)?.to_str().ok();
     let index = header("X-Etcd-Index")?.parse().ok()?;
     let cluster = header("X-Etcd-Cluster-Id").unwrap_or_default().to_owned();
     Some(Position { cluster, index })

@@ -15,6 +15,7 @@ mod wanted;
 
 use std::{
     collections::VecDeque,
+    mem,
     time::{Duration, Instant},
 };
 
@@ -109,6 +110,7 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         look_pause: LOOK_AGAIN_MIN,
         verdict: None,
         mistake: None,
+        is_introduced: false,
         etcd_outage: Outage::default(),
         docker_outage: Outage::default(),
         events_outage: None,
@@ -153,6 +155,8 @@ pub(crate) struct Registrar {
     verdict: Option<Verdict>,
     /// The mistake that was warned about last.
     mistake: Option<String>,
+    /// Whether it was said how etcd is talked to.
+    is_introduced: bool,
     etcd_outage: Outage,
     docker_outage: Outage,
     events_outage: Option<EventsOutage>,
@@ -363,6 +367,9 @@ impl Registrar {
         let now = Instant::now();
         match failure {
             None => {
+                if !mem::replace(&mut self.is_introduced, true) {
+                    info!("{}", self.store.introduction());
+                }
                 if let Some(lasted) = self.etcd_outage.ended(now) {
                     let (member, lasted) = (self.store.member(), report::duration(lasted));
                     info!("etcd at {member} answers again after {lasted}");

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::Registry;
 use crate::{
     backoff::Backoff,
-    etcd::{self, Entry, Listing, Store},
+    etcd::{self, Entry, Listing},
     report::{self, Failure, Printable},
     service::{self, Instance, ServiceName},
     stop,
@@ -74,7 +74,7 @@ pub(super) fn rows(
     registry: &Registry,
     service: Option<&ServiceName>,
 ) -> Result<Vec<Row>, Failure> {
-    let store = Store::new(registry.members.clone());
+    let store = registry.store();
     let directory = match service {
         Some(service) => registry.prefix.service(service),
         None => registry.prefix.to_string(),

@@ -31,6 +31,8 @@ pub(crate) enum Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registry {
     pub(crate) members: Vec<etcd::Member>,
+    /// `None` lets the server decide.
+    pub(crate) api: Option<etcd::Api>,
     pub(crate) prefix: Prefix,
 }
 
@@ -46,6 +48,12 @@ pub(crate) struct Serving {
     pub(crate) drain: Duration,
     /// `NOTIFY_SOCKET`.
     pub(crate) notify_socket: Option<String>,
+}
+
+impl Registry {
+    pub(crate) fn store(&self) -> etcd::Store {
+        etcd::Store::new(self.members.clone(), self.api)
+    }
 }
 
 impl Role {

@@ -7,7 +7,6 @@ use super::{
     daemon::{Daemon, Frontend, Listener},
 };
 use crate::{
-    etcd::Store,
     poller::{Followed, Poller},
     report::Failure,
     service::ServiceName,
@@ -43,7 +42,7 @@ impl Proxy {
             listeners.push(Listener { listen, pool: Arc::clone(pool) });
         }
         let mut frontend = Frontend::bind(self.serving, listeners)?;
-        let store = Store::new(self.registry.members);
+        let store = self.registry.store();
         let all = pools.values().cloned().collect();
         let followed = Arc::new(Followed::new(store, self.registry.prefix, all));
         for (service, pool) in pools {

@@ -5,7 +5,6 @@ use super::{
     daemon::{self, Daemon},
 };
 use crate::{
-    etcd::Store,
     registrar::{self, Config, Threads, WITHDRAWAL},
     report::{self, Failure},
 };
@@ -25,7 +24,7 @@ impl Register {
         if self.explain {
             return report::print(&format!("{}\n", registrar::explain(&self.config)?));
         }
-        let store = Store::new(self.registry.members);
+        let store = self.registry.store();
         let Threads { registrar, docker, checker } = registrar::threads(self.config, store);
         let mut daemon = Daemon::new()?;
         daemon.spawn("registrar", move |stop| registrar.run(stop))?;

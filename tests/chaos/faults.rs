@@ -236,7 +236,7 @@ impl Faults {
     }
 
     fn bad_link(&mut self) -> Link {
-        let answer = |text: &str, then| Link::Answers(text.as_bytes().to_vec(), then);
+        let answer = |text: &str, then| Link::Answers(text.to_owned(), then);
         match self.rng.u8(..9) {
             0 => Link::IsCut,
             1 => Link::Resets,
@@ -257,7 +257,7 @@ impl Faults {
             7 => answer("\u{16}\u{3}\u{1}nonsense\r\n\r\n", Then::Fin),
             _ => answer(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-                Then::Flood(b"5\r\nflood\r\n".to_vec()),
+                Then::Flood("5\r\nflood\r\n".to_owned()),
             ),
         }
     }

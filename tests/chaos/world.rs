@@ -166,9 +166,9 @@ impl World {
     }
 
     pub(super) fn unpause_container(&mut self, index: usize) {
+        self.end_absence(index);
         let place = &self.places[index];
         self.hosts[place.host].unpause(&place.name);
-        self.end_absence(index);
     }
 
     /// `docker rename`, away from the name it is registered by.
@@ -179,9 +179,9 @@ impl World {
     }
 
     pub(super) fn rename_back(&mut self, index: usize) {
+        self.end_absence(index);
         let place = &self.places[index];
         self.hosts[place.host].rename(&elsewhere(&place.name), &place.name);
-        self.end_absence(index);
     }
 
     /// Everything on a host ends at once, as in a power cut.
@@ -216,6 +216,7 @@ impl World {
         self.run_mut(index).dead = Some(Instant::now());
     }
 
+    /// Noted before it is done: a registrar may hear of it before the test does.
     fn end_absence(&mut self, index: usize) {
         self.run_mut(index).away.last_mut().unwrap().until = Some(Instant::now());
     }

@@ -1,0 +1,177 @@
+//! The store: what is asked of etcd, whichever of its APIs answers.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    Error, Listing, Position,
+    members::Member,
+    transport::{Attempt, REQUEST_DEADLINE, Transport},
+    v2,
+    v3::Session,
+};
+
+/// Which of etcd's two key spaces is used. They do not see each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Api {
+    V2,
+    V3,
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Api::V2 => "v2",
+            Api::V3 => "v3",
+        })
+    }
+}
+
+/// A key space of etcd.
+#[derive(Debug)]
+pub(crate) struct Store {
+    transport: Transport,
+    /// What was asked for; `None` lets the server decide.
+    wanted: Option<Api>,
+    /// What the server offered.
+    found: Mutex<Option<Api>>,
+    session: Session,
+}
+
+impl Store {
+    /// Connects lazily: nothing is sent before the first call. Without an `api`, v2 is
+    /// used where the server offers it, and v3 otherwise.
+    pub(crate) fn new(members: Vec<Member>, api: Option<Api>) -> Self {
+        Store {
+            transport: Transport::new(members),
+            wanted: api,
+            found: Mutex::default(),
+            session: Session::default(),
+        }
+    }
+
+    pub(crate) fn member_count(&self) -> usize {
+        self.transport.members.count()
+    }
+
+    /// The member the next request goes to, for log lines.
+    pub(crate) fn member(&self) -> &Member {
+        self.transport.members.current()
+    }
+
+    /// Which API is used and why, for a log line once etcd has answered.
+    pub(crate) fn introduction(&self) -> String {
+        let why = match (self.wanted, self.found()) {
+            (Some(api), _) => format!("{api}, as --etcd-api says"),
+            (None, Some(Api::V2)) => "v2, which is offered there".to_owned(),
+            (None, _) => "v3, because v2 is off there".to_owned(),
+        };
+        format!("etcd at {}: API {why}", self.member())
+    }
+
+    /// Lists what is directly below `directory`, as a quorum says: a member that was cut
+    /// off must not replace what is known with what it remembers.
+    pub(crate) fn list(&self, directory: &str) -> Result<Listing, Error> {
+        self.ask(REQUEST_DEADLINE, |api, attempt| match api {
+            Api::V2 => v2::list(attempt, directory, false),
+            Api::V3 => self.session.list(attempt, directory, false),
+        })
+    }
+
+    /// Lists everything below `directory`, within `patience`.
+    pub(crate) fn list_all(&self, directory: &str, patience: Duration) -> Result<Listing, Error> {
+        self.ask(patience.min(REQUEST_DEADLINE), |api, attempt| match api {
+            Api::V2 => v2::list(attempt, directory, true),
+            Api::V3 => self.session.list(attempt, directory, true),
+        })
+    }
+
+    /// Waits until something changed below `directory` after it was `listed`, or for
+    /// `patience`. Silence is no error; neither says what changed.
+    pub(crate) fn wait(
+        &self,
+        directory: &str,
+        listed: &Position,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        self.transport.ask_once(patience, |attempt| match self.api(attempt)? {
+            Api::V2 => v2::wait(attempt, directory, listed),
+            Api::V3 => self.session.wait(attempt, directory, listed),
+        })
+    }
+
+    /// The value stored under `key`; `None` where there is none.
+    pub(crate) fn get(&self, key: &str) -> Result<Option<String>, Error> {
+        self.ask(REQUEST_DEADLINE, |api, attempt| match api {
+            Api::V2 => v2::get(attempt, key),
+            Api::V3 => self.session.get(attempt, key),
+        })
+    }
+
+    /// Stores `value` under `key` for `ttl_s` seconds, whatever is there.
+    pub(crate) fn put(&self, key: &str, value: &str, ttl_s: u64) -> Result<(), Error> {
+        self.ask(REQUEST_DEADLINE, |api, attempt| match api {
+            Api::V2 => v2::put(attempt, key, value, ttl_s),
+            Api::V3 => self.session.put(attempt, key, value, ttl_s),
+        })
+    }
+
+    /// Lets `key` live for another `ttl_s` seconds, provided it still holds `value`. Wakes
+    /// no watcher.
+    pub(crate) fn refresh(&self, key: &str, value: &str, ttl_s: u64) -> Result<(), Error> {
+        self.ask(REQUEST_DEADLINE, |api, attempt| match api {
+            Api::V2 => v2::refresh(attempt, key, value, ttl_s),
+            Api::V3 => self.session.refresh(attempt, key, value, ttl_s),
+        })
+    }
+
+    /// Deletes `key`, provided it still holds `value`.
+    pub(crate) fn remove_if(&self, key: &str, value: &str) -> Result<(), Error> {
+        self.remove_if_within(key, value, REQUEST_DEADLINE)
+    }
+
+    /// The same, for a process that is about to end.
+    pub(crate) fn remove_if_within(
+        &self,
+        key: &str,
+        value: &str,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        self.ask(patience, |api, attempt| match api {
+            Api::V2 => v2::remove_if(attempt, key, value),
+            Api::V3 => self.session.remove_if(attempt, key, value),
+        })
+    }
+
+    fn ask<T>(
+        &self,
+        patience: Duration,
+        ask: impl Fn(Api, Attempt<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.transport.ask(patience, |attempt| ask(self.api(attempt)?, attempt))
+    }
+
+    /// The API to use, which is asked for where nobody has said it; once, because something
+    /// between here and etcd that answers as an etcd without v2 would do must not lead to
+    /// another store.
+    fn api(&self, attempt: Attempt<'_>) -> Result<Api, Error> {
+        if let Some(api) = self.wanted.or(self.found()) {
+            return Ok(api);
+        }
+        let api = if v2::is_offered(attempt)? {
+            Api::V2
+        } else {
+            self.session.find(attempt)?;
+            Api::V3
+        };
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(api);
+        Ok(api)
+    }
+
+    fn found(&self) -> Option<Api> {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,250 @@
+//! HTTP to etcd's members: one request, one deadline, the next member when one fails.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    time::{Duration, Instant},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use ureq::{
+    Agent, Body, RequestBuilder,
+    http::{HeaderMap, Response},
+    typestate::WithBody,
+};
+
+use super::{
+    Error,
+    members::{Member, Members},
+};
+use crate::report;
+
+/// The total deadline of every request but a poll. etcd itself gives up a
+/// write after 7 s without a leader; a new request to another member is sooner.
+pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Longest head of an answer.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Longest body of an answer, and longest line of a stream: about 20,000 instances.
+const MAX_BODY_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The members, and a client that keeps connections to them.
+#[derive(Debug)]
+pub(super) struct Transport {
+    agent: Agent,
+    pub(super) members: Members,
+}
+
+/// One member that is asked, within one deadline.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt<'a> {
+    transport: &'a Transport,
+    pub(super) member: &'a Member,
+    deadline: Instant,
+    patience: Duration,
+}
+
+/// The head of an answer; its body has not been read yet.
+#[derive(Debug)]
+pub(super) struct Reply<'a> {
+    attempt: Attempt<'a>,
+    response: Response<Body>,
+}
+
+impl Transport {
+    /// Connects lazily: nothing is sent before the first request.
+    pub(super) fn new(members: Vec<Member>) -> Self {
+        let config = Agent::config_builder()
+            .user_agent(concat!("ambassador/", env!("CARGO_PKG_VERSION")))
+            // Without this HTTP_PROXY would send etcd's traffic elsewhere.
+            .proxy(None)
+            // etcd's own error codes are in the bodies of 4xx answers.
+            .http_status_as_error(false)
+            // A redirect (`//` or `..` in a key) is never ours to follow.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .max_response_header_size(MAX_HEAD_BYTES)
+            .timeout_connect(Some(REQUEST_DEADLINE))
+            // etcd sends the head of a poll at once too, so one that does not come is lost.
+            .timeout_recv_response(Some(REQUEST_DEADLINE))
+            .build();
+        Transport { agent: config.new_agent(), members: Members::new(members) }
+    }
+
+    /// Asks one member after the other, within one deadline. One more attempt
+    /// than there are members, because a pooled connection that etcd closed
+    /// meanwhile fails once. What is asked may be repeated without harm.
+    pub(super) fn ask<T>(
+        &self,
+        patience: Duration,
+        ask: impl Fn(Attempt<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let deadline = Instant::now() + patience;
+        let members = self.members.count();
+        let mut attempts_left = members + 1;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // A silent member must leave time to ask the others; the last to be
+            // asked has what is left.
+            let patience = left / attempts_left.min(members) as u32;
+            attempts_left -= 1;
+            let outcome = self.ask_once(patience, &ask);
+            let may_go_on = attempts_left > 0 && Instant::now() < deadline;
+            match outcome {
+                Err(error) if error.is_members_fault() && may_go_on => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Asks the member whose turn it is, and moves on from it if it fails.
+    pub(super) fn ask_once<T>(
+        &self,
+        patience: Duration,
+        ask: impl FnOnce(Attempt<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let member = self.members.current();
+        let deadline = Instant::now() + patience;
+        let outcome = ask(Attempt { transport: self, member, deadline, patience });
+        if let Err(error) = &outcome
+            && error.is_members_fault()
+        {
+            self.members.rotate(member);
+        }
+        outcome
+    }
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn get(self, path: &str, query: &[(&str, &str)]) -> Result<Reply<'a>, Error> {
+        let request = self.transport.agent.get(self.url(path)).query_pairs(query.iter().copied());
+        let request = request.config().timeout_global(Some(self.left())).build();
+        self.reply(request.call())
+    }
+
+    pub(super) fn delete(self, path: &str, query: &[(&str, &str)]) -> Result<Reply<'a>, Error> {
+        let request = self.transport.agent.delete(self.url(path));
+        let request = request.query_pairs(query.iter().copied());
+        let request = request.config().timeout_global(Some(self.left())).build();
+        self.reply(request.call())
+    }
+
+    pub(super) fn put_form(self, path: &str, form: &[(&str, &str)]) -> Result<Reply<'a>, Error> {
+        let request = self.with_body(self.transport.agent.put(self.url(path)));
+        self.reply(request.send_form(form.iter().copied()))
+    }
+
+    pub(super) fn post_json(
+        self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &impl Serialize,
+    ) -> Result<Reply<'a>, Error> {
+        let body = serde_json::to_vec(body).expect("strings and numbers always serialize");
+        let request = self.with_body(self.transport.agent.post(self.url(path)));
+        let request = request.content_type("application/json");
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.reply(request.send(&body[..]))
+    }
+
+    fn with_body(self, request: RequestBuilder<WithBody>) -> RequestBuilder<WithBody> {
+        request.config().timeout_global(Some(self.left())).build()
+    }
+
+    fn url(self, path: &str) -> String {
+        format!("{}{path}", self.member)
+    }
+
+    fn left(self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn reply(self, sent: Result<Response<Body>, ureq::Error>) -> Result<Reply<'a>, Error> {
+        let response = sent.map_err(|error| self.failed(error))?;
+        Ok(Reply { attempt: self, response })
+    }
+
+    /// An answer, but none that a working etcd gives.
+    pub(super) fn unusable(self, problem: &str) -> Error {
+        Error::Unusable { member: self.member.clone(), problem: report::excerpt(problem) }
+    }
+
+    fn failed(self, error: ureq::Error) -> Error {
+        let member = self.member.clone();
+        match error {
+            ureq::Error::Timeout(_) => Error::Silent { member, waited: self.patience },
+            ureq::Error::BodyExceedsLimit(limit) => {
+                Error::Unusable { member, problem: format!("an answer of more than {limit} bytes") }
+            }
+            // Without ureq's own "io: " before the system's words.
+            ureq::Error::Io(error) => Error::Unreachable { member, source: Box::new(error) },
+            error => Error::Unreachable { member, source: Box::new(error) },
+        }
+    }
+}
+
+impl<'a> Reply<'a> {
+    pub(super) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The whole body.
+    pub(super) fn body(mut self) -> Result<Vec<u8>, Error> {
+        let body = self.response.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec();
+        body.map_err(|error| self.attempt.failed(error))
+    }
+
+    /// The body line by line, as it comes.
+    pub(super) fn lines(self) -> Lines<'a> {
+        let body = self.response.into_body().into_with_config().limit(u64::MAX).reader();
+        Lines { attempt: self.attempt, body: BufReader::new(Box::new(body)) }
+    }
+}
+
+/// An answer of many lines, each a JSON object.
+pub(super) struct Lines<'a> {
+    attempt: Attempt<'a>,
+    body: BufReader<Box<dyn Read>>,
+}
+
+impl Lines<'_> {
+    /// The next line; `None` at the end. The last line of a stream may lack its newline.
+    pub(super) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
+        let mut line = Vec::new();
+        let mut limited = (&mut self.body).take(MAX_BODY_BYTES);
+        let read = limited.read_until(b'\n', &mut line);
+        read.map_err(|error| self.attempt.failed(ureq::Error::from(error)))?;
+        if line.len() as u64 == MAX_BODY_BYTES {
+            let problem = format!("a line of more than {MAX_BODY_BYTES} bytes");
+            return Err(self.attempt.unusable(&problem));
+        }
+        if line.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        let parsed = serde_json::from_slice(&line);
+        parsed.map(Some).map_err(|error| {
+            self.attempt.unusable(&format!("an answer that is not etcd's: {error}"))
+        })
+    }
+}
+
+impl Error {
+    /// Whether another member may do better.
+    fn is_members_fault(&self) -> bool {
+        match self {
+            Error::Unreachable { .. }
+            | Error::Silent { .. }
+            | Error::Unusable { .. }
+            | Error::ApiIsOff { .. } => true,
+            Error::NoSuchKey { .. }
+            | Error::CompareFailed { .. }
+            | Error::IndexCleared
+            | Error::Behind { .. } => false,
+        }
+    }
+}

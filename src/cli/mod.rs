@@ -2,6 +2,7 @@
 //! account. Pure: arguments and environment in, a role out.
 
 mod environment;
+mod etcd_options;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod refusal;
@@ -14,16 +15,15 @@ use clap::{CommandFactory, FromArgMatches};
 use log::LevelFilter;
 
 use self::typed::{
-    ApiName, BalanceName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedEtcd, TypedForward,
-    TypedProxy, TypedRegister, TypedServing,
+    BalanceName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedForward, TypedProxy,
+    TypedRegister, TypedServing,
 };
 pub(crate) use self::{environment::Environment, refusal::Refusal};
 use crate::{
     address::HostPort,
-    etcd,
     logging::Filter,
     registrar::{self, HostIp, Source, Target},
-    roles::{Env, Forward, List, Proxy, Register, Registry, Role, Route, Serving},
+    roles::{Env, Forward, List, Proxy, Register, Role, Route, Serving},
     service::{Attribute, ServiceName},
     traffic::{Balance, Listen, OnRemove, ProxyHeader, Settings},
 };
@@ -245,21 +245,6 @@ impl TypedProxy {
         }
         let registry = self.etcd.resolve(environment)?;
         Ok(Proxy { routes, registry, serving: self.serving.resolve(environment) })
-    }
-}
-
-impl TypedEtcd {
-    fn resolve(self, environment: &Environment) -> Result<Registry, Refusal> {
-        let members = match self.etcd {
-            Some(values::Members(members)) => members,
-            None => environment.etcd_members()?.unwrap_or_else(etcd::default_members),
-        };
-        let api = match self.etcd_api {
-            ApiName::Auto => None,
-            ApiName::V2 => Some(etcd::Api::V2),
-            ApiName::V3 => Some(etcd::Api::V3),
-        };
-        Ok(Registry { members, api, prefix: self.prefix })
     }
 }
 

@@ -6,7 +6,7 @@
     reason = "comments on options are the text of --help, not markup"
 )]
 
-use std::{net::IpAddr, num::NonZeroU16, time::Duration};
+use std::{net::IpAddr, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -219,6 +219,27 @@ pub(super) struct TypedEtcd {
     /// offers it, otherwise v3.
     #[arg(long, value_name = "API", default_value = "auto")]
     pub(super) etcd_api: ApiName,
+    /// Believe members whose certificate one of these authorities signed (PEM). Read again
+    /// when it changes. [default: ETCDCTL_CACERT, then the authorities of the web]
+    #[arg(long, value_name = "FILE")]
+    pub(super) etcd_cacert: Option<PathBuf>,
+    /// The certificate that shows who we are (PEM), with --etcd-key. Read again when it
+    /// changes. [default: ETCDCTL_CERT]
+    #[arg(long, value_name = "FILE")]
+    pub(super) etcd_cert: Option<PathBuf>,
+    /// The key of --etcd-cert (PEM). [default: ETCDCTL_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub(super) etcd_key: Option<PathBuf>,
+    /// The user of etcd to log in as. [default: ETCDCTL_USER, which may be name:password]
+    #[arg(long, value_name = "NAME")]
+    pub(super) etcd_user: Option<String>,
+    /// The file with the password of that user, on one line. Read again for every login.
+    /// [default: ETCDCTL_PASSWORD is the password itself]
+    #[arg(long, value_name = "FILE")]
+    pub(super) etcd_password_file: Option<PathBuf>,
+    /// Send the password to members whose URL is http, where others may read it.
+    #[arg(long)]
+    pub(super) etcd_insecure_auth: bool,
     /// The directory of all services.
     #[arg(long, value_name = "PATH", default_value = "/services")]
     pub(super) prefix: Prefix,

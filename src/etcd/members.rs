@@ -13,25 +13,29 @@ const DEFAULT_PORT: &str = "2379";
 
 /// One etcd server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member(HostPort);
+pub(crate) struct Member {
+    address: HostPort,
+    /// Whether its URL says https.
+    pub(crate) is_tls: bool,
+}
 
 impl FromStr for Member {
     type Err = String;
 
-    /// `http://HOST[:PORT]`; the scheme may be left out, as etcdctl takes it.
+    /// `http://HOST[:PORT]` or https; without a scheme it is http, as etcdctl takes it.
     fn from_str(text: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "expected http://HOST:PORT";
-        let rest = match text.split_once("://") {
-            None => text,
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => return Err("https is not supported yet, only http".to_owned()),
+        const EXPECTED: &str = "expected http://HOST:PORT or https://HOST:PORT";
+        let (is_tls, rest) = match text.split_once("://") {
+            None => (false, text),
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
             Some((scheme, _)) => {
                 return Err(format!("unknown scheme {scheme}://, {EXPECTED}"));
             }
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains('@') {
-            return Err("a user name in the URL is not supported".to_owned());
+            return Err("a user in the URL is not taken; --etcd-user names it".to_owned());
         }
         if authority.contains('/') {
             return Err(format!("a path is not allowed, {EXPECTED}"));
@@ -45,19 +49,21 @@ impl FromStr for Member {
         } else {
             format!("{authority}:{DEFAULT_PORT}").parse()
         };
-        address.map(Member).map_err(|invalid| format!("{invalid} ({EXPECTED})"))
+        let member = |address| Member { address, is_tls };
+        address.map(member).map_err(|invalid| format!("{invalid} ({EXPECTED})"))
     }
 }
 
 impl From<HostPort> for Member {
     fn from(address: HostPort) -> Self {
-        Member(address)
+        Member { address, is_tls: false }
     }
 }
 
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.address)
     }
 }
 
@@ -111,6 +117,7 @@ mod tests {
             ("http://127.0.0.1:4001/", "http://127.0.0.1:4001"),
             ("10.0.0.1", "http://10.0.0.1:2379"),
             ("etcd.local:4001", "http://etcd.local:4001"),
+            ("https://10.0.0.1", "https://10.0.0.1:2379"),
             ("[fd00::1]", "http://[fd00::1]:2379"),
             ("http://[fd00::1]:4001", "http://[fd00::1]:4001"),
         ] {
@@ -129,7 +136,7 @@ mod tests {
             "a:70000",
             "a:1/v2",
             "u@a:1",
-            "https://a:1",
+            "https://",
             "fd00::1",
             "http://a b:1",
             ":2379",

@@ -1,5 +1,6 @@
 //! etcd as a store of keys and strings. Knows nothing of services.
 
+mod access;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod members;
@@ -10,6 +11,7 @@ mod v3;
 
 use std::{error, fmt, time::Duration};
 
+pub(crate) use access::{Access, Identity, Login, Password};
 pub(crate) use members::{Member, default_members};
 pub(crate) use store::{Api, Store};
 
@@ -70,6 +72,8 @@ pub(crate) enum Error {
     Silent { member: Member, waited: Duration },
     /// An answer, but none of a working etcd.
     Unusable { member: Member, problem: String },
+    /// What shows who we are cannot be read any more.
+    NoAccess { problem: access::Unusable },
     /// The API that was asked is not offered.
     ApiIsOff { member: Member, api: &'static str },
     /// Nothing is stored under `key` (v2: error 100).
@@ -92,6 +96,7 @@ impl fmt::Display for Error {
             Error::Silent { member, waited } => {
                 write!(f, "etcd at {member} gave no answer within {}", report::duration(*waited))
             }
+            Error::NoAccess { problem } => problem.fmt(f),
             Error::ApiIsOff { member, api: "v2" } => write!(
                 f,
                 "etcd at {member}: its v2 API is off (etcd 3.4 and 3.5 need --enable-v2=true, 3.6 \

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Error, Listing, Position,
+    access::{Access, Unusable},
     members::Member,
     transport::{Attempt, REQUEST_DEADLINE, Transport},
     v2,
@@ -44,13 +45,20 @@ pub(crate) struct Store {
 impl Store {
     /// Connects lazily: nothing is sent before the first call. Without an `api`, v2 is
     /// used where the server offers it, and v3 otherwise.
-    pub(crate) fn new(members: Vec<Member>, api: Option<Api>) -> Self {
-        Store {
-            transport: Transport::new(members),
+    ///
+    /// # Errors
+    /// A file of `access` cannot be read, or does not hold what it should.
+    pub(crate) fn new(
+        members: Vec<Member>,
+        api: Option<Api>,
+        access: Access,
+    ) -> Result<Self, Unusable> {
+        Ok(Store {
+            transport: Transport::new(members, access)?,
             wanted: api,
             found: Mutex::default(),
             session: Session::default(),
-        }
+        })
     }
 
     pub(crate) fn member_count(&self) -> usize {

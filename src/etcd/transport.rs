@@ -2,18 +2,21 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use log::warn;
 use serde::{Serialize, de::DeserializeOwned};
 use ureq::{
     Agent, Body, RequestBuilder,
     http::{HeaderMap, Response},
-    typestate::WithBody,
+    tls::TlsConfig,
 };
 
 use super::{
     Error,
+    access::{Access, Login, Stamp, Unusable},
     members::{Member, Members},
 };
 use crate::report;
@@ -31,9 +34,20 @@ const MAX_BODY_BYTES: u64 = 4 * 1024 * 1024;
 /// The members, and a client that keeps connections to them.
 #[derive(Debug)]
 pub(super) struct Transport {
-    agent: Agent,
+    access: Access,
+    client: Mutex<Client>,
     pub(super) members: Members,
 }
+
+/// A client, and which files it was made from.
+#[derive(Debug)]
+struct Client {
+    agent: Agent,
+    stamp: Stamp,
+}
+
+/// The name and the value of a header.
+pub(super) type Header<'a> = (&'static str, &'a str);
 
 /// One member that is asked, within one deadline.
 #[derive(Debug, Clone, Copy)]
@@ -53,22 +67,30 @@ pub(super) struct Reply<'a> {
 
 impl Transport {
     /// Connects lazily: nothing is sent before the first request.
-    pub(super) fn new(members: Vec<Member>) -> Self {
-        let config = Agent::config_builder()
-            .user_agent(concat!("ambassador/", env!("CARGO_PKG_VERSION")))
-            // Without this HTTP_PROXY would send etcd's traffic elsewhere.
-            .proxy(None)
-            // etcd's own error codes are in the bodies of 4xx answers.
-            .http_status_as_error(false)
-            // A redirect (`//` or `..` in a key) is never ours to follow.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .max_response_header_size(MAX_HEAD_BYTES)
-            .timeout_connect(Some(REQUEST_DEADLINE))
-            // etcd sends the head of a poll at once too, so one that does not come is lost.
-            .timeout_recv_response(Some(REQUEST_DEADLINE))
-            .build();
-        Transport { agent: config.new_agent(), members: Members::new(members) }
+    pub(super) fn new(members: Vec<Member>, access: Access) -> Result<Self, Unusable> {
+        access.check()?;
+        let stamp = access.stamp();
+        let client = Mutex::new(Client { agent: agent(access.tls()?), stamp });
+        Ok(Transport { access, client, members: Members::new(members) })
+    }
+
+    /// The client, made anew if a file that it was made from has changed. One that cannot
+    /// be used is warned of once, and the client stays as it was.
+    fn agent(&self) -> Agent {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = self.access.stamp();
+        if stamp != client.stamp {
+            match self.access.tls() {
+                Ok(tls) => client.agent = agent(tls),
+                Err(problem) => warn!("{problem}; what was read before is used on"),
+            }
+            client.stamp = stamp;
+        }
+        client.agent.clone()
+    }
+
+    pub(super) fn login(&self) -> Option<&Login> {
+        self.access.login.as_ref()
     }
 
     /// Asks one member after the other, within one deadline. One more attempt
@@ -115,40 +137,75 @@ impl Transport {
     }
 }
 
+fn agent(tls: TlsConfig) -> Agent {
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .user_agent(concat!("ambassador/", env!("CARGO_PKG_VERSION")))
+        // Without this HTTP_PROXY would send etcd's traffic elsewhere.
+        .proxy(None)
+        // etcd's own error codes are in the bodies of 4xx answers.
+        .http_status_as_error(false)
+        // A redirect (`//` or `..` in a key) is never ours to follow.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .max_response_header_size(MAX_HEAD_BYTES)
+        .timeout_connect(Some(REQUEST_DEADLINE))
+        // etcd sends the head of a poll at once too, so one that does not come is lost.
+        .timeout_recv_response(Some(REQUEST_DEADLINE))
+        .build();
+    config.new_agent()
+}
+
 impl<'a> Attempt<'a> {
-    pub(super) fn get(self, path: &str, query: &[(&str, &str)]) -> Result<Reply<'a>, Error> {
-        let request = self.transport.agent.get(self.url(path)).query_pairs(query.iter().copied());
-        let request = request.config().timeout_global(Some(self.left())).build();
-        self.reply(request.call())
+    pub(super) fn login(self) -> Option<&'a Login> {
+        self.transport.login()
     }
 
-    pub(super) fn delete(self, path: &str, query: &[(&str, &str)]) -> Result<Reply<'a>, Error> {
-        let request = self.transport.agent.delete(self.url(path));
-        let request = request.query_pairs(query.iter().copied());
-        let request = request.config().timeout_global(Some(self.left())).build();
-        self.reply(request.call())
+    pub(super) fn get(
+        self,
+        path: &str,
+        headers: &[Header<'_>],
+        query: &[(&str, &str)],
+    ) -> Result<Reply<'a>, Error> {
+        let request = self.prepared(self.transport.agent().get(self.url(path)), headers);
+        self.reply(request.query_pairs(query.iter().copied()).call())
     }
 
-    pub(super) fn put_form(self, path: &str, form: &[(&str, &str)]) -> Result<Reply<'a>, Error> {
-        let request = self.with_body(self.transport.agent.put(self.url(path)));
+    pub(super) fn delete(
+        self,
+        path: &str,
+        headers: &[Header<'_>],
+        query: &[(&str, &str)],
+    ) -> Result<Reply<'a>, Error> {
+        let request = self.prepared(self.transport.agent().delete(self.url(path)), headers);
+        self.reply(request.query_pairs(query.iter().copied()).call())
+    }
+
+    pub(super) fn put_form(
+        self,
+        path: &str,
+        headers: &[Header<'_>],
+        form: &[(&str, &str)],
+    ) -> Result<Reply<'a>, Error> {
+        let request = self.prepared(self.transport.agent().put(self.url(path)), headers);
         self.reply(request.send_form(form.iter().copied()))
     }
 
     pub(super) fn post_json(
         self,
         path: &str,
-        headers: &[(&str, &str)],
+        headers: &[Header<'_>],
         body: &impl Serialize,
     ) -> Result<Reply<'a>, Error> {
         let body = serde_json::to_vec(body).expect("strings and numbers always serialize");
-        let request = self.with_body(self.transport.agent.post(self.url(path)));
-        let request = request.content_type("application/json");
-        let request =
-            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        self.reply(request.send(&body[..]))
+        let request = self.prepared(self.transport.agent().post(self.url(path)), headers);
+        self.reply(request.content_type("application/json").send(&body[..]))
     }
 
-    fn with_body(self, request: RequestBuilder<WithBody>) -> RequestBuilder<WithBody> {
+    fn prepared<B>(self, request: RequestBuilder<B>, headers: &[Header<'_>]) -> RequestBuilder<B> {
+        let add =
+            |request: RequestBuilder<B>, (name, value): &Header<'_>| request.header(*name, *value);
+        let request = headers.iter().fold(request, add);
         request.config().timeout_global(Some(self.left())).build()
     }
 
@@ -241,7 +298,8 @@ impl Error {
             | Error::Silent { .. }
             | Error::Unusable { .. }
             | Error::ApiIsOff { .. } => true,
-            Error::NoSuchKey { .. }
+            Error::NoAccess { .. }
+            | Error::NoSuchKey { .. }
             | Error::CompareFailed { .. }
             | Error::IndexCleared
             | Error::Behind { .. } => false,

@@ -8,8 +8,9 @@ use ureq::http::HeaderMap;
 
 use super::{
     Entry, Error, Listing, Position,
+    access::Login,
     members::Member,
-    transport::{Attempt, Reply},
+    transport::{Attempt, Header, Reply},
 };
 use crate::report;
 
@@ -22,7 +23,8 @@ pub(super) fn list(
 ) -> Result<Listing, Error> {
     let recursive = if is_recursive { "true" } else { "false" };
     let query = [("quorum", "true"), ("recursive", recursive)];
-    let reply = attempt.get(&path_of_directory(directory), &query)?;
+    let reply =
+        attempt.get(&path_of_directory(directory), &authorization(attempt)?.headers(), &query)?;
     let position = position(reply.headers());
     match (answer(attempt, reply, directory), position) {
         // A directory that was never made is as good as one that is empty.
@@ -38,7 +40,8 @@ pub(super) fn wait(attempt: Attempt<'_>, directory: &str, listed: &Position) -> 
     let wait_index = (listed.index + 1).to_string();
     // Never with `quorum=true`: etcd then answers at once as to a plain get.
     let query = [("wait", "true"), ("recursive", "true"), ("waitIndex", &wait_index)];
-    let reply = attempt.get(&path_of_directory(directory), &query)?;
+    let reply =
+        attempt.get(&path_of_directory(directory), &authorization(attempt)?.headers(), &query)?;
     // etcd sends the head at once, before any event. That of a refusal may say 0.
     let is_behind = reply.status() == 200
         && position(reply.headers()).is_some_and(|now| !listed.leads_to(&now));
@@ -53,7 +56,8 @@ pub(super) fn wait(attempt: Attempt<'_>, directory: &str, listed: &Position) -> 
 
 /// The value stored under `key`; `None` where there is none.
 pub(super) fn get(attempt: Attempt<'_>, key: &str) -> Result<Option<String>, Error> {
-    let reply = attempt.get(&path(key), &[("quorum", "true")])?;
+    let reply =
+        attempt.get(&path(key), &authorization(attempt)?.headers(), &[("quorum", "true")])?;
     match answer(attempt, reply, key) {
         Ok(answer) => Ok(answer.node.value),
         Err(Error::NoSuchKey { .. }) => Ok(None),
@@ -64,7 +68,8 @@ pub(super) fn get(attempt: Attempt<'_>, key: &str) -> Result<Option<String>, Err
 /// Stores `value` under `key` for `ttl_s` seconds, whatever is there.
 pub(super) fn put(attempt: Attempt<'_>, key: &str, value: &str, ttl_s: u64) -> Result<(), Error> {
     let form = [("value", value), ("ttl", &ttl_s.to_string())];
-    answer(attempt, attempt.put_form(&path(key), &form)?, key).map(drop)
+    answer(attempt, attempt.put_form(&path(key), &authorization(attempt)?.headers(), &form)?, key)
+        .map(drop)
 }
 
 /// Lets `key` live for another `ttl_s` seconds, provided it still holds `value`. Wakes no
@@ -81,17 +86,20 @@ pub(super) fn refresh(
         ("prevExist", "true"),
         ("prevValue", value),
     ];
-    answer(attempt, attempt.put_form(&path(key), &form)?, key).map(drop)
+    answer(attempt, attempt.put_form(&path(key), &authorization(attempt)?.headers(), &form)?, key)
+        .map(drop)
 }
 
 /// Deletes `key`, provided it still holds `value`.
 pub(super) fn remove_if(attempt: Attempt<'_>, key: &str, value: &str) -> Result<(), Error> {
-    answer(attempt, attempt.delete(&path(key), &[("prevValue", value)])?, key).map(drop)
+    let query = [("prevValue", value)];
+    let reply = attempt.delete(&path(key), &authorization(attempt)?.headers(), &query)?;
+    answer(attempt, reply, key).map(drop)
 }
 
 /// Whether the member offers this API, which etcd 3.4 and 3.5 do with `--enable-v2`.
 pub(super) fn is_offered(attempt: Attempt<'_>) -> Result<bool, Error> {
-    let reply = attempt.get("/v2/keys/", &[])?;
+    let reply = attempt.get("/v2/keys/", &[], &[])?;
     let is_an_etcds = position(reply.headers()).is_some();
     let status = reply.status();
     let body = reply.body()?;
@@ -109,6 +117,20 @@ pub(super) fn is_offered(attempt: Attempt<'_>) -> Result<bool, Error> {
 /// other path that they do not serve.
 fn is_off(status: u16, body: &[u8]) -> bool {
     status == 404 && body.starts_with(b"404 page not found")
+}
+
+/// What shows who we are: HTTP's basic authentication, if a user was named.
+struct Authorization(Option<String>);
+
+fn authorization(attempt: Attempt<'_>) -> Result<Authorization, Error> {
+    let basic = attempt.login().map(Login::basic).transpose();
+    basic.map(Authorization).map_err(|problem| Error::NoAccess { problem })
+}
+
+impl Authorization {
+    fn headers(&self) -> Vec<Header<'_>> {
+        self.0.iter().map(|basic| ("Authorization", &basic[..])).collect()
+    }
 }
 
 const NO_ETCD: &str = "an answer without X-Etcd-Index, so this is no etcd";
@@ -194,6 +216,10 @@ impl Answer {
             Ok(Refusal { error_code: 100, .. }) => Err(Error::NoSuchKey { key }),
             Ok(Refusal { error_code: 101, .. }) => Err(Error::CompareFailed { key }),
             Ok(Refusal { error_code: 401, .. }) => Err(Error::IndexCleared),
+            // Of a user who may not, it is the same error as without one.
+            Ok(Refusal { error_code: 110, message, cause }) => Err(unusable(&format!(
+                "error 110 for {key}: {message} ({cause}; --etcd-user says who)"
+            ))),
             Ok(Refusal { error_code, message, cause }) => {
                 Err(unusable(&format!("error {error_code} for {key}: {message} ({cause})")))
             }

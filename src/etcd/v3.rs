@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,7 +17,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{Entry, Error, Listing, Position, transport::Attempt};
+use super::{
+    Entry, Error, Listing, Position,
+    transport::{Attempt, Header as HttpHeader, Reply},
+};
 
 /// What is remembered between requests.
 #[derive(Debug, Default)]
@@ -30,6 +34,25 @@ struct State {
     prefix: Option<&'static str>,
     /// One for everything this process puts, so that one request keeps all of it alive.
     lease: Option<Lease>,
+    /// What shows who we are, once we have logged in.
+    token: Option<Token>,
+}
+
+#[derive(Clone)]
+enum Token {
+    Is(String),
+    /// etcd has authentication off.
+    IsNotNeeded,
+}
+
+impl fmt::Debug for Token {
+    /// Never shows the token itself.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Token::Is(_) => "Is(…)",
+            Token::IsNotNeeded => "IsNotNeeded",
+        })
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -50,8 +73,17 @@ enum Failure {
     },
 }
 
-/// gRPC's NOT_FOUND: of a lease, that there is none.
+// gRPC's codes, as far as they mean something here.
+
+/// With this message: a request without a token, where authentication is on.
+const INVALID_ARGUMENT: u32 = 3;
+const NO_USER: &str = "user name is empty";
+/// Of a lease, that there is none.
 const NOT_FOUND: u32 = 5;
+/// Of a login, that authentication is off.
+const FAILED_PRECONDITION: u32 = 9;
+/// Of a token, that it has expired.
+const UNAUTHENTICATED: u32 = 16;
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -63,6 +95,11 @@ impl Failure {
     fn into_error(self, attempt: Attempt<'_>) -> Error {
         match self {
             Failure::Etcd(error) => error,
+            Failure::Refused { code: INVALID_ARGUMENT, message }
+                if attempt.login().is_none() && message.contains(NO_USER) =>
+            {
+                attempt.unusable("it asks for a user (--etcd-user)")
+            }
             Failure::Refused { code, message } => {
                 attempt.unusable(&format!("error {code}: {message}"))
             }
@@ -136,12 +173,8 @@ impl Session {
         // A member that has lost its leader ends the watch after 5 s instead of keeping
         // silent.
         let headers = [("Grpc-Metadata-hasleader", "true")];
-        let path = format!("{}/watch", self.prefix(attempt)?);
-        let reply = attempt.post_json(&path, &headers, &request)?;
-        if reply.status() != 200 {
-            let status = reply.status();
-            return Err(refusal(status, &reply.body()?, attempt).into_error(attempt));
-        }
+        let reply = self.post(attempt, "/watch", &headers, &request);
+        let reply = reply.map_err(|failure| failure.into_error(attempt))?;
         let mut lines = reply.lines();
         loop {
             let WatchLine { result, error } = match lines.next() {
@@ -161,6 +194,8 @@ impl Session {
                 return Err(Error::IndexCleared);
             }
             if canceled {
+                // It may be the token that is not good any more.
+                self.state().token = None;
                 return Err(attempt.unusable(&format!("the watch was refused: {cancel_reason}")));
             }
             if created && !listed.leads_to(&header.position()) {
@@ -326,15 +361,73 @@ impl Session {
         path: &str,
         request: &impl Serialize,
     ) -> Result<T, Failure> {
-        let path = format!("{}{path}", self.prefix(attempt)?);
-        let reply = attempt.post_json(&path, &[], request)?;
-        let status = reply.status();
-        let body = reply.body()?;
-        if status != 200 {
-            return Err(refusal(status, &body, attempt));
-        }
+        let body = self.post(attempt, path, &[], request)?.body()?;
         let parsed = serde_json::from_slice(&body);
         Ok(parsed.map_err(|error| not_etcds(attempt, &error))?)
+    }
+
+    /// Sends a request, logged in if a user was named. An answer that comes back has
+    /// status 200.
+    fn post<'a>(
+        &self,
+        attempt: Attempt<'a>,
+        path: &str,
+        headers: &[HttpHeader<'_>],
+        request: &impl Serialize,
+    ) -> Result<Reply<'a>, Failure> {
+        let path = format!("{}{path}", self.prefix(attempt)?);
+        let mut is_second_try = false;
+        loop {
+            let token = self.token(attempt)?;
+            let mut headers = headers.to_vec();
+            if let Some(Token::Is(token)) = &token {
+                // Without "Bearer", which etcd refuses.
+                headers.push(("Authorization", token));
+            }
+            let reply = attempt.post_json(&path, &headers, request)?;
+            let status = reply.status();
+            if status == 200 {
+                return Ok(reply);
+            }
+            let failure = refusal(status, &reply.body()?, attempt);
+            let is_about_the_token = match &failure {
+                Failure::Refused { code: UNAUTHENTICATED, .. } => true,
+                Failure::Refused { code: INVALID_ARGUMENT, message } => message.contains(NO_USER),
+                _ => false,
+            };
+            if !is_about_the_token || token.is_none() || is_second_try {
+                return Err(failure);
+            }
+            // It expires when it is not used, and is lost with etcd's state.
+            self.state().token = None;
+            is_second_try = true;
+        }
+    }
+
+    /// What shows who we are; `None` where nobody was named.
+    fn token(&self, attempt: Attempt<'_>) -> Result<Option<Token>, Failure> {
+        let Some(login) = attempt.login() else { return Ok(None) };
+        let known = self.state().token.clone();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let password = login.password().map_err(|problem| Error::NoAccess { problem })?;
+        let request = json!({ "name": login.user, "password": password });
+        let path = format!("{}/auth/authenticate", self.prefix(attempt)?);
+        let reply = attempt.post_json(&path, &[], &request)?;
+        let (status, body) = (reply.status(), reply.body()?);
+        let token = if status == 200 {
+            let LoggedIn { token } =
+                serde_json::from_slice(&body).map_err(|error| not_etcds(attempt, &error))?;
+            Token::Is(token)
+        } else {
+            match refusal(status, &body, attempt) {
+                Failure::Refused { code: FAILED_PRECONDITION, .. } => Token::IsNotNeeded,
+                failure => return Err(failure),
+            }
+        };
+        self.state().token = Some(token.clone());
+        Ok(Some(token))
     }
 
     /// Where the gateway of this cluster is.
@@ -343,7 +436,7 @@ impl Session {
         if let Some(prefix) = known {
             return Ok(prefix);
         }
-        let body = attempt.get("/version", &[])?.body()?;
+        let body = attempt.get("/version", &[], &[])?.body()?;
         let Version { etcdserver } =
             serde_json::from_slice(&body).map_err(|error| not_etcds(attempt, &error))?;
         let prefix = match gateway_of(&etcdserver) {
@@ -454,6 +547,11 @@ struct KeyValue {
     key: String,
     value: String,
     lease: String,
+}
+
+#[derive(Deserialize)]
+struct LoggedIn {
+    token: String,
 }
 
 #[derive(Deserialize)]

@@ -74,7 +74,7 @@ pub(super) fn rows(
     registry: &Registry,
     service: Option<&ServiceName>,
 ) -> Result<Vec<Row>, Failure> {
-    let store = registry.store();
+    let store = registry.store()?;
     let directory = match service {
         Some(service) => registry.prefix.service(service),
         None => registry.prefix.to_string(),
@@ -96,12 +96,15 @@ fn patiently(list: impl Fn(Duration) -> Result<Listing, etcd::Error>) -> Result<
     let (_guard, stop) = stop::pair();
     let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
     let mut is_first = true;
+    let mut error = String::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let error = match list(left) {
+        match list(left) {
             Ok(listing) => return Ok(listing),
-            Err(error) => report::chain(&error),
-        };
+            // The last attempt has little time: what was wrong before says more.
+            Err(etcd::Error::Silent { .. }) if !error.is_empty() => {}
+            Err(failed) => error = report::chain(&failed),
+        }
         let pause = backoff.next();
         if Instant::now() + pause >= deadline {
             let patience = report::duration(PATIENCE);

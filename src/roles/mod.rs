@@ -33,6 +33,7 @@ pub(crate) struct Registry {
     pub(crate) members: Vec<etcd::Member>,
     /// `None` lets the server decide.
     pub(crate) api: Option<etcd::Api>,
+    pub(crate) access: etcd::Access,
     pub(crate) prefix: Prefix,
 }
 
@@ -51,8 +52,11 @@ pub(crate) struct Serving {
 }
 
 impl Registry {
-    pub(crate) fn store(&self) -> etcd::Store {
-        etcd::Store::new(self.members.clone(), self.api)
+    /// # Errors
+    /// Wrong usage, when a certificate or a password cannot be read.
+    pub(crate) fn store(&self) -> Result<etcd::Store, Failure> {
+        etcd::Store::new(self.members.clone(), self.api, self.access.clone())
+            .map_err(|unusable| Failure::Usage(unusable.to_string()))
     }
 }
 

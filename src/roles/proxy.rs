@@ -42,7 +42,7 @@ impl Proxy {
             listeners.push(Listener { listen, pool: Arc::clone(pool) });
         }
         let mut frontend = Frontend::bind(self.serving, listeners)?;
-        let store = self.registry.store();
+        let store = self.registry.store()?;
         let all = pools.values().cloned().collect();
         let followed = Arc::new(Followed::new(store, self.registry.prefix, all));
         for (service, pool) in pools {

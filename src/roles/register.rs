@@ -24,7 +24,7 @@ impl Register {
         if self.explain {
             return report::print(&format!("{}\n", registrar::explain(&self.config)?));
         }
-        let store = self.registry.store();
+        let store = self.registry.store()?;
         let Threads { registrar, docker, checker } = registrar::threads(self.config, store);
         let mut daemon = Daemon::new()?;
         daemon.spawn("registrar", move |stop| registrar.run(stop))?;

@@ -34,8 +34,9 @@ fn failing_link_leaves_the_last_instances_in_service_and_is_warned_of_once() {
         scene.register(&old);
         let (ambassador, address) = scene.proxied();
         wait_for_greeting(address, "old");
+        eventually("a poll", || scene.relay.has_polled());
         scene.relay.set(link.clone());
-        // The poll that is pending hears of it, and the list after it fails.
+        // That poll hears of the change, and the list after it fails.
         scene.register(&new);
         let warned = || !ambassador.warnings(&["still serving 1 known instance"]).is_empty();
         eventually(&format!("a warning of {link:?}"), warned);

@@ -42,16 +42,27 @@ pub(crate) enum Then {
 pub(crate) struct Relay {
     front: Upstream,
     link: Arc<Mutex<Link>>,
+    has_polled: Arc<AtomicBool>,
 }
 
 impl Relay {
     pub(crate) fn to(server: SocketAddr) -> Relay {
         let link = Arc::new(Mutex::new(Link::Passes));
+        let has_polled = Arc::new(AtomicBool::new(false));
         let front = Upstream::serve({
-            let link = link.clone();
-            move |client| relay(client, server, |_| link.lock().unwrap().clone())
+            let (link, has_polled) = (link.clone(), has_polled.clone());
+            move |client| {
+                relay(client, server, |_, piece| {
+                    let link = link.lock().unwrap().clone();
+                    if link == Link::Passes && String::from_utf8_lossy(piece).contains("wait=true")
+                    {
+                        has_polled.store(true, Ordering::SeqCst);
+                    }
+                    link
+                })
+            }
         });
-        Relay { front, link }
+        Relay { front, link, has_polled }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -64,6 +75,11 @@ impl Relay {
 
     pub(crate) fn set(&self, link: Link) {
         *self.link.lock().unwrap() = link;
+    }
+
+    /// Whether a poll was passed on.
+    pub(crate) fn has_polled(&self) -> bool {
+        self.has_polled.load(Ordering::SeqCst)
     }
 
     /// How many connections it has accepted so far.
@@ -103,11 +119,11 @@ pub(crate) fn per_request(choose: impl Fn(&str) -> SocketAddr + Send + Sync + 's
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Passes bytes between `client` and `server` as `link` says, which is asked with the
-/// first request of the connection.
+/// first request of the connection and the piece that is to be passed on.
 pub(super) fn relay(
     mut client: TcpStream,
     server: SocketAddr,
-    link: impl Fn(&str) -> Link + Sync,
+    link: impl Fn(&str, &[u8]) -> Link + Sync,
 ) -> io::Result<()> {
     // As above.
     client.set_read_timeout(None)?;
@@ -115,8 +131,8 @@ pub(super) fn relay(
     let length = client.read(&mut first)?;
     first.truncate(length);
     let request = String::from_utf8_lossy(&first).into_owned();
-    let link = || link(&request);
-    while link() == Link::IsCut {
+    let link = |piece: &[u8]| link(&request, piece);
+    while link(&first) == Link::IsCut {
         thread::sleep(LOOK);
     }
     let mut to_server = client::connect(server)?;
@@ -162,7 +178,7 @@ fn pass(
     first: &[u8],
     from: &mut TcpStream,
     to: &mut TcpStream,
-    link: &impl Fn() -> Link,
+    link: &impl Fn(&[u8]) -> Link,
     towards: Towards,
 ) -> io::Result<End> {
     let mut buffer = first.to_vec();
@@ -175,7 +191,7 @@ fn pass(
                 return Ok(End::Fin);
             }
         }
-        match (link(), towards) {
+        match (link(&buffer), towards) {
             (Link::IsCut, _) => {
                 thread::sleep(LOOK);
                 continue;

@@ -59,7 +59,7 @@ impl Cluster {
         for (index, member) in members.iter_mut().enumerate() {
             let (links, peer) = (links.clone(), member.peer_address);
             let relay = Upstream::serve_at(SocketAddr::new(peer.ip(), 2381), move |client| {
-                relay(client, peer, |request| links.link(request, index))
+                relay(client, peer, |request, _| links.link(request, index))
             });
             member.name = format!("m{index}");
             member.advertised_peer = relay.address();

@@ -39,18 +39,17 @@ impl Scene {
 /// What is wrong with a link that only fails, and never says that nothing is registered
 /// in a way that may be believed. `elsewhere` must not be asked.
 fn faults(elsewhere: SocketAddr) -> Vec<Link> {
-    const ETCD: &str = "Content-Type: application/json\r\nX-Etcd-Index: 1000000\r\n";
     const HTML: &str = "<html><body><h1>502 Bad Gateway</h1></body></html>";
-    const EMPTY: &str = r#"{"action":"get","node":{"key":"/services/redis-A","dir":true}}"#;
+    let Dialect { head: etcd, empty, not_etcds, path, failure } = dialect();
     let answer = |status: &str, head: &str, body: &str, then: Then| {
         let length = body.len();
         let head = format!("HTTP/1.1 {status}\r\n{head}Content-Length: {length}\r\n\r\n");
         Link::Answers(format!("{head}{body}"), then)
     };
     let whole = |status, head, body| answer(status, head, body, Then::Fin);
-    let located = format!("Location: http://{elsewhere}/v2/keys/services/redis-A\r\n");
-    let chunked = format!("HTTP/1.1 200 OK\r\n{ETCD}Transfer-Encoding: chunked\r\n\r\n");
-    let half = format!("{chunked}{:x}\r\n{}", EMPTY.len(), &EMPTY[..40]);
+    let located = format!("Location: http://{elsewhere}{path}\r\n");
+    let chunked = format!("HTTP/1.1 200 OK\r\n{etcd}Transfer-Encoding: chunked\r\n\r\n");
+    let half = format!("{chunked}{:x}\r\n{}", empty.len(), &empty[..40]);
     let many = "x".repeat(1000);
     vec![
         whole("301 Moved Permanently", &located, ""),
@@ -58,13 +57,13 @@ fn faults(elsewhere: SocketAddr) -> Vec<Link> {
         whole("502 Bad Gateway", "Content-Type: text/html\r\n", HTML),
         whole("200 OK", "Content-Type: text/html\r\n", HTML),
         // It would be an empty directory, if it came from etcd.
-        whole("200 OK", "Content-Type: application/json\r\n", EMPTY),
-        whole("200 OK", ETCD, &EMPTY[..40]),
-        whole("200 OK", ETCD, "{}"),
-        whole("200 OK", ETCD, "[]"),
+        whole("200 OK", "Content-Type: application/json\r\n", not_etcds),
+        whole("200 OK", etcd, &empty[..40]),
+        whole("200 OK", etcd, "{}"),
+        whole("200 OK", etcd, "[]"),
         whole("404 Not Found", "", "404 page not found\n"),
-        whole("404 Not Found", ETCD, HTML),
-        whole("500 Internal Server Error", ETCD, r#"{"errorCode":300,"message":"Raft"}"#),
+        whole("404 Not Found", etcd, HTML),
+        whole("500 Internal Server Error", etcd, failure),
         Link::Answers(half.clone(), Then::Fin),
         Link::Answers(half.clone(), Then::Reset),
         Link::Answers(half, Then::Silence),
@@ -74,12 +73,44 @@ fn faults(elsewhere: SocketAddr) -> Vec<Link> {
         Link::Answers(String::new(), Then::Silence),
         Link::Answers(chunked, Then::Flood(format!("3e8\r\n{many}\r\n"))),
         Link::Answers(
-            format!("HTTP/1.1 200 OK\r\n{ETCD}"),
+            format!("HTTP/1.1 200 OK\r\n{etcd}"),
             Then::Flood(format!("X-Much: {many}\r\n")),
         ),
         // Longer than the 3 s that a request may take.
         Link::Delays(Duration::from_secs(4)),
     ]
+}
+
+/// How the API that the run is with says what a link may spoil.
+struct Dialect {
+    /// What its answers have in their heads.
+    head: &'static str,
+    /// Nothing is registered.
+    empty: &'static str,
+    /// The same, but for what shows that it comes from etcd.
+    not_etcds: &'static str,
+    /// Where a directory is asked for.
+    path: &'static str,
+    failure: &'static str,
+}
+
+fn dialect() -> Dialect {
+    match etcd::only_v2() {
+        true => Dialect {
+            head: "Content-Type: application/json\r\nX-Etcd-Index: 1000000\r\n",
+            empty: r#"{"action":"get","node":{"key":"/services/redis-A","dir":true}}"#,
+            not_etcds: r#"{"action":"get","node":{"key":"/services/redis-A","dir":true}}"#,
+            path: "/v2/keys/services/redis-A",
+            failure: r#"{"errorCode":300,"message":"Raft Internal Error","index":0}"#,
+        },
+        false => Dialect {
+            head: "Content-Type: application/json\r\n",
+            empty: r#"{"header":{"cluster_id":"7","member_id":"7","revision":"9","raft_term":"2"}}"#,
+            not_etcds: r#"{"count":"0"}"#,
+            path: "/v3/kv/range",
+            failure: r#"{"error":"etcdserver: request timed out","message":"etcdserver: request timed out","code":14}"#,
+        },
+    }
 }
 
 /// A server that a redirect names.

@@ -14,6 +14,7 @@ mod chaos;
 mod cluster;
 mod endings;
 mod engine;
+mod etcd_apis;
 mod forward;
 mod helpers;
 mod links;

@@ -79,7 +79,7 @@ fn polls_that_are_always_cut_leave_changes_to_be_found_by_listing() {
     let (old, new) = (Upstream::greeter("old"), Upstream::greeter("new"));
     scene.register(&old);
     let (server, nowhere) = (scene.etcd.address(), refusing_address());
-    let cut = per_request(move |request| match request.contains("wait=true") {
+    let cut = per_request(move |request| match etcd::is_poll(request) {
         true => nowhere,
         false => server,
     });

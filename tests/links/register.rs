@@ -49,7 +49,7 @@ fn failing_link_to_the_only_member_is_warned_of_once_and_the_entry_is_put_when_i
         let ambassador = scene.registered(&scene.relay.url(), "3s");
         let watch = scene.etcd.watch(&scene.prefix);
         scene.relay.set(link.clone());
-        watch.wait_for(&["expire"], &scene.entry());
+        watch.wait_for(etcd::expiries(), &scene.entry());
         scene.relay.set(Link::Passes);
         scene.etcd.wait_for_value(&scene.entry(), VALUE);
         scene.etcd.wait_for_refreshes(&scene.entry(), 2);

@@ -142,6 +142,9 @@ fn http_proxies_of_the_environment_are_not_used_for_etcd() {
 /// 1000 other events push the one that a poll begins at out of etcd's history.
 #[test]
 fn cleared_index_makes_the_poller_list_again() {
+    if !etcd::only_v2() {
+        return; // Of v3's history only a compaction clears anything.
+    }
     let etcd = Arc::new(Etcd::start());
     let (old, new) = (Upstream::greeter("old"), Upstream::greeter("new"));
     etcd.put(KEY, &old.registration());
@@ -151,7 +154,7 @@ fn cleared_index_makes_the_poller_list_again() {
     let relay = per_request({
         let etcd = etcd.clone();
         move |request| {
-            if request.contains("wait=true") && is_first.swap(false, Ordering::SeqCst) {
+            if etcd::is_poll(request) && is_first.swap(false, Ordering::SeqCst) {
                 etcd.put(KEY, &change);
                 for _ in 0..1100 {
                     etcd.put("/elsewhere", "");

@@ -107,7 +107,8 @@ fn most_arrivals_at_once() -> usize {
                 return nowhere;
             }
             // The first of all asks for nothing but what etcd offers.
-            if let Some(service) = request.split('/').find(|part| part.starts_with("herd-")) {
+            let key = etcd::requested_key(request).unwrap_or_default();
+            if let Some(service) = key.split('/').find(|part| part.starts_with("herd-")) {
                 let mut arrivals = arrivals.lock().unwrap();
                 arrivals.entry(service.to_owned()).or_insert_with(Instant::now);
             }

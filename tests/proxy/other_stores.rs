@@ -30,7 +30,7 @@ fn etcd_that_was_wiped_between_a_list_and_its_poll_is_noticed_at_once() {
         let etcd = etcd.clone();
         move |request| {
             let mut etcd = etcd.lock().unwrap();
-            if request.contains("wait=true") && is_first.swap(false, Ordering::SeqCst) {
+            if etcd::is_poll(request) && is_first.swap(false, Ordering::SeqCst) {
                 etcd.stop();
                 fs::remove_dir_all(etcd.data()).unwrap();
                 etcd.start_again();
@@ -55,7 +55,7 @@ fn another_etcd_that_answers_the_poll_is_noticed_at_once() {
         let (first, second) = (before.address(), after.address());
         let has_polled = AtomicBool::new(false);
         let relay = per_request(move |request| {
-            has_polled.fetch_or(request.contains("wait=true"), Ordering::SeqCst);
+            has_polled.fetch_or(etcd::is_poll(request), Ordering::SeqCst);
             if has_polled.load(Ordering::SeqCst) { second } else { first }
         });
         let (ambassador, address) = proxied(relay.address());

@@ -44,7 +44,11 @@ fn unusable_values_are_skipped_with_one_warning_each_while_the_others_serve() {
     for (instance, value) in bad {
         scene.put(instance, value);
     }
-    scene.etcd.make_dir(&scene.key("a-directory"));
+    // In v3 it is a name that only other names begin with.
+    let directory = etcd::only_v2().then_some(("a-directory", ""));
+    if directory.is_some() {
+        scene.etcd.make_dir(&scene.key("a-directory"));
+    }
     scene.etcd.put(&scene.key("a-directory/inside"), "127.0.0.1:1");
     let upstream = Upstream::greeter("good");
     scene.register("good", &upstream);
@@ -64,7 +68,7 @@ fn unusable_values_are_skipped_with_one_warning_each_while_the_others_serve() {
         };
         ambassador.warnings(&[&key]).iter().filter(is_whole_key).count()
     };
-    for (instance, _) in bad.iter().chain([&("a-directory", "")]) {
+    for (instance, _) in bad.iter().chain(&directory) {
         eventually(&format!("a warning of {instance}"), || said(instance) > 0);
         assert_eq!(said(instance), 1, "{instance}");
     }

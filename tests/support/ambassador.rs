@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::etcd::Api;
 use super::process::{Guarded, send_signal};
 use super::{DEADLINE, eventually, eventually_some, temp_dir};
 
@@ -80,12 +81,27 @@ impl Launch {
         self.spawn().finish(deadline)
     }
 
+    /// The API of etcd that the run is with, for what talks to etcd. What the test itself
+    /// says wins; v2 need not be said.
+    fn api(&self) -> Option<(&'static str, &'static str)> {
+        const TALK_TO_ETCD: [&str; 6] =
+            ["proxy", "register", "list", "env", "docker-register", "dynamic-etcd-amb"];
+        let name = self.program.file_name();
+        let talks = TALK_TO_ETCD
+            .iter()
+            .any(|role| name == Some(OsStr::new(role)) || self.args.iter().any(|arg| arg == role));
+        let is_said = self.args.iter().any(|arg| arg == "--etcd-api");
+        let api = Api::of_tests();
+        (talks && !is_said && api != Api::V2).then(|| ("AMBASSADOR_ETCD_API", api.name()))
+    }
+
     fn spawn(self) -> Ambassador {
+        let api = self.api();
         let mut words = self.before.into_iter().chain([self.program.into()]).chain(self.args);
         let mut command = Command::new(words.next().unwrap());
         command.args(words);
         let path = std::env::var_os("PATH").filter(|_| command.get_program() == "unshare");
-        command.env_clear().envs(self.env).envs(path.map(|path| ("PATH", path)));
+        command.env_clear().envs(api).envs(self.env).envs(path.map(|path| ("PATH", path)));
         command.stdin(Stdio::null()).stderr(Stdio::piped());
         let shown = format!("{command:?}");
         let (reader, writer) = io::pipe().unwrap();

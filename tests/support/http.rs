@@ -24,12 +24,24 @@ impl Answer {
 
 /// Sends one request on `stream` and reads its answer; the connection ends with it.
 pub(crate) fn ask(
+    stream: impl Read + Write,
+    method: &str,
+    target: &str,
+    form: Option<&str>,
+) -> io::Result<Answer> {
+    ask_as(None, stream, method, target, form)
+}
+
+/// The same with what an `Authorization` header has to hold.
+pub(crate) fn ask_as(
+    authorization: Option<&str>,
     mut stream: impl Read + Write,
     method: &str,
     target: &str,
     form: Option<&str>,
 ) -> io::Result<Answer> {
     let mut request = format!("{method} {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    request.push_str(&self::authorization(authorization));
     if let Some(form) = form {
         request.push_str("Content-Type: application/x-www-form-urlencoded\r\n");
         request.push_str(&format!("Content-Length: {}\r\n", form.len()));
@@ -37,12 +49,20 @@ pub(crate) fn ask(
     request.push_str("\r\n");
     request.push_str(form.unwrap_or(""));
     stream.write_all(request.as_bytes())?;
-    let mut reader = BufReader::new(stream);
-    let (status, headers) = read_head(&mut reader)?;
+    read_answer(&mut BufReader::new(stream))
+}
+
+/// The line of the head that says who asks; empty for nobody.
+pub(crate) fn authorization(value: Option<&str>) -> String {
+    value.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default()
+}
+
+pub(crate) fn read_answer(reader: &mut impl BufRead) -> io::Result<Answer> {
+    let (status, headers) = read_head(reader)?;
     let mut answer = Answer { status, headers, body: String::new() };
     let mut body = Vec::new();
     if answer.header("transfer-encoding") == Some("chunked") {
-        while let Some(chunk) = read_chunk(&mut reader)? {
+        while let Some(chunk) = read_chunk(reader)? {
             body.extend(chunk);
         }
     } else if let Some(length) = answer.header("content-length") {

@@ -98,13 +98,7 @@ impl Drop for Relay {
 /// Passes each request on to the server that `choose` says, on a connection of its own.
 pub(crate) fn per_request(choose: impl Fn(&str) -> SocketAddr + Send + Sync + 'static) -> Upstream {
     Upstream::serve(move |mut client| {
-        // One request of the poller fits into one read.
-        let mut request = [0; 4096];
-        let length = client.read(&mut request)?;
-        if length == 0 {
-            return Ok(());
-        }
-        let request = String::from_utf8_lossy(&request[..length]);
+        let Some(request) = read_request(&mut client)? else { return Ok(()) };
         let mut server = client::connect(choose(&request))?;
         // A poll may be silent for longer than any test waits for an answer.
         server.set_read_timeout(None)?;
@@ -113,6 +107,29 @@ pub(crate) fn per_request(choose: impl Fn(&str) -> SocketAddr + Send + Sync + 's
         server.write_all(request.as_bytes())?;
         io::copy(&mut server, &mut client).map(drop)
     })
+}
+
+/// The head of a request and its body, if it has a length; `None` where none comes.
+fn read_request(client: &mut TcpStream) -> io::Result<Option<String>> {
+    let mut request = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let length = client.read(&mut piece)?;
+        if length == 0 {
+            return Ok(None);
+        }
+        request.extend(&piece[..length]);
+        let text = String::from_utf8_lossy(&request);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.trim().parse::<usize>().ok())?
+        });
+        if body.len() >= length.unwrap_or(0) {
+            return Ok(Some(text.into_owned()));
+        }
+    }
 }
 
 /// How often a link that is cut is looked at.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::relay::{Link, relay};
 use super::super::upstream::Upstream;
-use super::{Etcd, Pace};
+use super::{Api, Etcd, Pace};
 use crate::support::{DEADLINE, eventually, eventually_some};
 
 /// How many members a [`Cluster`] has.
@@ -53,7 +53,11 @@ fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
 
 impl Cluster {
     pub(crate) fn start(pace: Pace) -> Cluster {
-        let mut members: Vec<Etcd> = (0..MEMBERS).map(|_| Etcd::absent()).collect();
+        Cluster::start_with(Api::of_tests(), pace)
+    }
+
+    pub(crate) fn start_with(api: Api, pace: Pace) -> Cluster {
+        let mut members: Vec<Etcd> = (0..MEMBERS).map(|_| Etcd::absent_with(api)).collect();
         let links = Arc::new(Links::default());
         let mut relays = Vec::new();
         for (index, member) in members.iter_mut().enumerate() {
@@ -91,11 +95,9 @@ impl Cluster {
     }
 
     fn learn_ids(&self) {
-        let answer = self.members[0].ask("GET", "/v2/members", None).unwrap().json();
-        for known in answer["members"].as_array().unwrap() {
-            let (id, name) = (known["id"].as_str().unwrap(), known["name"].as_str().unwrap());
+        for (name, id) in self.members[0].member_ids() {
             let index = self.members.iter().position(|member| member.name == name).unwrap();
-            self.links.ids.lock().unwrap().insert(id.to_owned(), index);
+            self.links.ids.lock().unwrap().insert(id, index);
         }
     }
 
@@ -120,9 +122,7 @@ impl Cluster {
     pub(crate) fn leader(&self) -> usize {
         eventually_some(DEADLINE, "a leader", || {
             (0..MEMBERS).find(|&index| {
-                let (member, patience) = (&self.members[index], Duration::from_millis(500));
-                let answer = member.ask_within(patience, "GET", "/v2/stats/self", None);
-                answer.is_ok_and(|answer| answer.json()["state"] == "StateLeader")
+                self.members[index].is_leader(Duration::from_millis(500)).is_ok_and(|is| is)
             })
         })
     }

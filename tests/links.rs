@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::ambassador::{Ambassador, Launch, ambassador};
 use crate::support::client::read_all;
-use crate::support::etcd::{self, Etcd};
+use crate::support::etcd::{self, Api, Etcd};
 use crate::support::relay::{Link, Relay, Then, per_request};
 use crate::support::upstream::Upstream;
 use crate::support::{all_at_once, eventually, refusing_address, unique_prefix};
@@ -32,7 +32,7 @@ impl Scene {
     fn launch<const N: usize>(&self, role: &str, etcd: &str, options: [&str; N]) -> Launch {
         let words = [role, "--etcd", etcd, "--prefix", &self.prefix];
         // A link that fails from the start could not be asked which one there is.
-        ambassador(words.into_iter().chain(options)).env("AMBASSADOR_ETCD_API", "v2")
+        ambassador(words.into_iter().chain(options)).env("AMBASSADOR_ETCD_API", Api::of_tests().name())
     }
 }
 

@@ -8,7 +8,6 @@ const OTHER: &str = "other.service";
 
 #[test]
 fn process_that_stood_still_beyond_its_ttl_does_not_write_the_port_of_before() {
-<<<<<<< HEAD
     let is_heard_of = |docker: &FakeDocker| {
         docker.restart(CONTAINER, 6379, &[(ARTICLES_HOST, 49156)]);
     };
@@ -24,7 +23,7 @@ fn process_that_stood_still_beyond_its_ttl_does_not_write_the_port_of_before() {
         let watch = scene.watch();
         ambassador.signal("STOP");
         container_restarts(&scene.docker);
-        watch.wait_for(&["expire"], &scene.key());
+        watch.wait_for(etcd::expiries(), &scene.key());
         ambassador.signal("CONT");
         // Long before the next regular look at Docker, of which there is one in 15 s.
         within(Duration::from_secs(5), "the new port", || {
@@ -32,18 +31,6 @@ fn process_that_stood_still_beyond_its_ttl_does_not_write_the_port_of_before() {
         });
         scene.etcd.wait_for_refreshes(&scene.key(), 2);
         assert_eq!(written(&scene, &watch, &scene.key()), [value(49156)]);
-=======
-    let scene = Scene::running();
-    let mut ambassador = scene.registered(["--ttl", "3s"]);
-    let watch = scene.watch();
-    ambassador.signal("STOP");
-    scene.docker.restart(CONTAINER, 6379, &[(ARTICLES_HOST, 49156)]);
-    watch.wait_for(etcd::expiries(), &scene.key());
-    ambassador.signal("CONT");
-    // Long before the next regular look at Docker, of which there is one in 15 s.
-    within(Duration::from_secs(5), "the new port", || {
-        scene.etcd.get(&scene.key()) == Some(value(49156))
->>>>>>> ff733ee (tests: ask etcd through v3 as well as v2)
     });
 }
 

@@ -32,7 +32,8 @@ impl Scene {
     fn launch<const N: usize>(&self, role: &str, etcd: &str, options: [&str; N]) -> Launch {
         let words = [role, "--etcd", etcd, "--prefix", &self.prefix];
         // A link that fails from the start could not be asked which one there is.
-        ambassador(words.into_iter().chain(options)).env("AMBASSADOR_ETCD_API", Api::of_tests().name())
+        ambassador(words.into_iter().chain(options))
+            .env("AMBASSADOR_ETCD_API", Api::of_tests().name())
     }
 }
 

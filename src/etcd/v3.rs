@@ -221,15 +221,10 @@ impl Session {
         value: &str,
         ttl_s: u64,
     ) -> Result<(), Error> {
-        let known = self.state().lease.clone();
-        let lease = match known {
-            Some(lease) => lease,
-            None => self.grant(attempt, ttl_s)?,
-        };
+        let lease = self.lease(attempt, ttl_s)?;
         match self.put_under(attempt, key, value, &lease) {
             // It expired while this process or etcd stood still.
             Err(Failure::Refused { code: NOT_FOUND, .. }) => {
-                self.state().lease = None;
                 let lease = self.grant(attempt, ttl_s)?;
                 self.put_under(attempt, key, value, &lease)
             }
@@ -246,21 +241,41 @@ impl Session {
         lease: &Lease,
     ) -> Result<(), Failure> {
         let request = json!({ "key": base64(key), "value": base64(value), "lease": lease.id });
-        self.call(attempt, "/kv/put", &request).map(|Anything {}| ())
+        self.call(attempt, "/kv/put", &request).map(|Done { .. }| ())
+    }
+
+    /// Our lease, kept alive unless that was done a moment ago; another one if it is gone,
+    /// and what was put under it with it.
+    fn lease(&self, attempt: Attempt<'_>, ttl_s: u64) -> Result<Lease, Error> {
+        let known = self.state().lease.clone();
+        let Some(lease) = known else { return self.grant(attempt, ttl_s) };
+        // Every key asks for it every third of the TTL, each at its own time.
+        if lease.renewed.elapsed() < Duration::from_secs(ttl_s) / 6 {
+            return Ok(lease);
+        }
+        let renewed = Instant::now();
+        let KeptAlive { result: Left { ttl_s: left_s, .. } } =
+            self.must(attempt, "/lease/keepalive", &json!({ "ID": lease.id }))?;
+        if left_s <= 0 {
+            return self.grant(attempt, ttl_s);
+        }
+        let lease = Lease { renewed, ..lease };
+        self.state().lease = Some(lease.clone());
+        Ok(lease)
     }
 
     fn grant(&self, attempt: Attempt<'_>, ttl_s: u64) -> Result<Lease, Error> {
         let request = json!({ "TTL": ttl_s.to_string() });
         // Before the request, so that it is never older than it is thought to be.
         let renewed = Instant::now();
-        let Granted { id } = self.must(attempt, "/lease/grant", &request)?;
+        let Granted { id, .. } = self.must(attempt, "/lease/grant", &request)?;
         let lease = Lease { id, renewed };
         self.state().lease = Some(lease.clone());
         Ok(lease)
     }
 
-    /// Keeps our lease alive, unless that was done a moment ago, and makes sure that `key`
-    /// still holds `value` under it. Wakes no watcher.
+    /// Keeps our lease alive, and makes sure that `key` still holds `value` under it. Wakes
+    /// no watcher.
     pub(super) fn refresh(
         &self,
         attempt: Attempt<'_>,
@@ -268,20 +283,7 @@ impl Session {
         value: &str,
         ttl_s: u64,
     ) -> Result<(), Error> {
-        let no_such_key = || Error::NoSuchKey { key: key.to_owned() };
-        // Without a lease nothing of ours lives.
-        let lease = self.state().lease.clone().ok_or_else(no_such_key)?;
-        // Every key asks for it every third of the TTL, each at its own time.
-        if lease.renewed.elapsed() >= Duration::from_secs(ttl_s) / 6 {
-            let renewed = Instant::now();
-            let KeptAlive { result: Left { ttl_s } } =
-                self.must(attempt, "/lease/keepalive", &json!({ "ID": lease.id }))?;
-            if ttl_s <= 0 {
-                self.state().lease = None;
-                return Err(no_such_key());
-            }
-            self.state().lease = Some(Lease { renewed, ..lease.clone() });
-        }
+        let lease = self.lease(attempt, ttl_s)?;
         let is_ours = [
             holds(key, value),
             json!({
@@ -290,7 +292,7 @@ impl Session {
         ];
         match self.transact(attempt, key, &is_ours, &json!([]))? {
             Transacted::Done => Ok(()),
-            Transacted::Found(None) => Err(no_such_key()),
+            Transacted::Found(None) => Err(Error::NoSuchKey { key: key.to_owned() }),
             // Ours, but put under a lease of before, whose end would take it along.
             Transacted::Found(Some(found)) if found == value => {
                 let put = json!([{ "request_put": {
@@ -516,14 +518,12 @@ struct Version {
     etcdserver: String,
 }
 
-#[derive(Deserialize)]
-struct Anything {}
-
+/// At the head of every answer. One without it is none of etcd's, however well it fits
+/// otherwise: what is left out counts as empty.
 #[derive(Default, Deserialize)]
-#[serde(default)]
 struct Header {
     cluster_id: String,
-    #[serde(deserialize_with = "number")]
+    #[serde(default, deserialize_with = "number")]
     revision: i64,
 }
 
@@ -534,10 +534,16 @@ impl Header {
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Deserialize)]
+struct Done {
+    #[serde(rename = "header")]
+    _header: Header,
+}
+
+#[derive(Deserialize)]
 struct Range {
     header: Header,
+    #[serde(default)]
     kvs: Vec<KeyValue>,
 }
 
@@ -556,34 +562,47 @@ struct LoggedIn {
 
 #[derive(Deserialize)]
 struct Granted {
+    #[serde(rename = "header")]
+    _header: Header,
     #[serde(rename = "ID")]
     id: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct KeptAlive {
     result: Left,
 }
 
 /// What is left of a lease. Of one that is gone nothing is said, or -1.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Deserialize)]
 struct Left {
-    #[serde(rename = "TTL", deserialize_with = "number")]
+    #[serde(rename = "header")]
+    _header: Header,
+    #[serde(rename = "TTL", default, deserialize_with = "number")]
     ttl_s: i64,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Deserialize)]
 struct Transaction {
+    #[serde(rename = "header")]
+    _header: Header,
+    #[serde(default)]
     succeeded: bool,
+    #[serde(default)]
     responses: Vec<Response>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Response {
-    response_range: Range,
+    response_range: Found,
+}
+
+/// The answer to a range within a transaction, which has no head of its own to rely on.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Found {
+    kvs: Vec<KeyValue>,
 }
 
 #[derive(Deserialize)]

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::client;
+use super::etcd::is_poll;
 use super::upstream::{Upstream, reset};
 
 /// What a link does with what it is given.
@@ -54,8 +55,7 @@ impl Relay {
             move |client| {
                 relay(client, server, |_, piece| {
                     let link = link.lock().unwrap().clone();
-                    if link == Link::Passes && String::from_utf8_lossy(piece).contains("wait=true")
-                    {
+                    if link == Link::Passes && is_poll(&String::from_utf8_lossy(piece)) {
                         has_polled.store(true, Ordering::SeqCst);
                     }
                     link

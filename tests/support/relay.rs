@@ -18,7 +18,8 @@ pub(crate) enum Link {
     /// Keeps everything to itself, and passes it on later, as a cable does that is pulled
     /// and put back: TCP sends again what was lost.
     IsCut,
-    /// Passes requests on and keeps the answers to itself for ever.
+    /// Passes requests on and keeps the answers to itself, for as long as the connection
+    /// lasts.
     LosesAnswers,
     /// Holds every piece for so long.
     Delays(Duration),
@@ -148,7 +149,15 @@ pub(super) fn relay(
     let length = client.read(&mut first)?;
     first.truncate(length);
     let request = String::from_utf8_lossy(&first).into_owned();
-    let link = |piece: &[u8]| link(&request, piece);
+    let is_deaf = AtomicBool::new(false);
+    let link = |piece: &[u8]| {
+        if is_deaf.load(Ordering::SeqCst) {
+            return Link::LosesAnswers;
+        }
+        let link = link(&request, piece);
+        is_deaf.fetch_or(link == Link::LosesAnswers, Ordering::SeqCst);
+        link
+    };
     while link(&first) == Link::IsCut {
         thread::sleep(LOOK);
     }

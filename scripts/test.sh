@@ -6,7 +6,8 @@ set -euo pipefail
 
 here=$(dirname "$(readlink -f "$0")")
 cd "$here/.."
-"$here/packages.sh" etcd-server:etcd redis-server:redis-server redis-tools:redis-cli
+"$here/packages.sh" etcd-server:etcd redis-server:redis-server redis-tools:redis-cli \
+    openssl:openssl
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

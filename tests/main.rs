@@ -15,6 +15,7 @@ mod cluster;
 mod endings;
 mod engine;
 mod etcd_apis;
+mod etcd_secure;
 mod forward;
 mod helpers;
 mod links;

@@ -3,6 +3,7 @@
 pub(crate) mod base64;
 mod client;
 mod cluster;
+mod secure;
 mod v2;
 mod v3;
 mod watch;
@@ -17,8 +18,9 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-pub(crate) use client::{Api, Client, expiries, is_poll, only_v2, requested_key};
+pub(crate) use client::{Api, Client, User, expiries, is_poll, only_v2, requested_key};
 pub(crate) use cluster::{Cluster, MEMBERS};
+pub(crate) use secure::{Authority, Identity, KeyFormat, replace};
 pub(crate) use watch::{Change, Poll, Watch};
 
 use super::process::Guarded;
@@ -104,6 +106,11 @@ impl Etcd {
     /// With the v2 API, whichever the test itself uses.
     pub(crate) fn with_v2(mut self) -> Etcd {
         self.has_v2 = true;
+        self
+    }
+
+    pub(crate) fn with_options<const N: usize>(mut self, options: [&str; N]) -> Etcd {
+        self.options.extend(options.map(str::to_owned));
         self
     }
 

@@ -117,6 +117,11 @@ impl Client {
         Client { api, ..self.clone() }
     }
 
+    /// Asks the same server as somebody else, or as nobody.
+    pub(crate) fn of_user(self, user: Option<User>) -> Client {
+        Client { user, ..self }
+    }
+
     pub(crate) fn put(&self, key: &str, value: &str) {
         self.api.words().put(self, key, value, None);
     }

@@ -5,6 +5,8 @@
 #
 # CHAOS_SECONDS  how long the faults go on, in each of the two    (default: 300)
 # CHAOS_SEED     which faults                                     (default: any)
+# TEST_ETCD_API  v2 or v3                                         (default: v2)
+# TEST_ETCD_BIN  the etcd, such as that of scripts/etcd35.sh      (default: the one in the PATH)
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "$0")")

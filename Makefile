@@ -48,6 +48,7 @@ bench: static ## beside HAProxy, nginx, socat and others on this machine; rewrit
 	    --json target/bench.json --readme README.md $(BENCH)
 
 static: ## the static binary, for musl
+	scripts/packages.sh musl-tools:musl-gcc # for ring, which has C and assembler in it
 	cargo_musl=$$(scripts/musl-target.sh) && $$cargo_musl build --locked --release --target $(TARGET)
 	@ls -l $(STATIC)
 

@@ -1,8 +1,12 @@
 //! Names, keys and values of the registry: parsed at the edge, printed byte for byte.
 
+mod formats;
+
 use std::{fmt, num::NonZeroU16, str::FromStr};
 
 use serde_json::Value;
+
+pub(crate) use formats::Format;
 
 use crate::{
     address::{Host, HostPort, port_number},

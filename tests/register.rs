@@ -2,6 +2,7 @@
 
 mod address;
 mod docker_faults;
+mod formats;
 mod host_ip;
 mod life;
 mod owners;

@@ -64,7 +64,7 @@ impl Environment {
                 (ArgAction::SetTrue, _) => {
                     return Err(Refusal::value(&variable, value, "expected true or false"));
                 }
-                (ArgAction::Set, _) => format!("--{long}={value}"),
+                (ArgAction::Set | ArgAction::Append, _) => format!("--{long}={value}"),
                 _ => continue, // -v, -q, --help
             };
             let is_typed = |typed: &OsString| {

@@ -15,8 +15,8 @@ use clap::{CommandFactory, FromArgMatches};
 use log::LevelFilter;
 
 use self::typed::{
-    BalanceName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedForward, TypedProxy,
-    TypedRegister, TypedServing,
+    BalanceName, FormatName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedForward,
+    TypedProxy, TypedRegister, TypedServing,
 };
 pub(crate) use self::{environment::Environment, refusal::Refusal};
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     logging::Filter,
     registrar::{self, HostIp, Source, Target},
     roles::{Env, Forward, List, Proxy, Register, Role, Route, Serving},
-    service::{Attribute, ServiceName},
+    service::{Attribute, Format, InstanceName, ServiceName},
     traffic::{Balance, Listen, OnRemove, ProxyHeader, Settings},
 };
 
@@ -170,19 +170,28 @@ impl TypedRegister {
         let service: ServiceName =
             service.parse().map_err(|e| Refusal::value("SERVICE", service, e))?;
         let attributes = parse_attributes(attributes)?;
-        let instance = match self.instance {
-            Some(instance) => instance,
-            None => default_instance
-                .parse()
-                .map_err(|e| Refusal::value("--instance (by default)", &default_instance, e))?,
-        };
         let registry = self.etcd.resolve(environment)?;
-        let key = registry.prefix.instance(&service, &instance);
-        let config = registrar::Config {
-            target: Target { key, attributes, source },
-            ttl: self.ttl,
-            has_check: self.check.is_some(),
+        let mut formats = Vec::new();
+        for format in self.format {
+            let format = match format {
+                FormatName::Ambassador => Format::Ambassador,
+                FormatName::Registrator => Format::Registrator,
+                FormatName::Skydns => Format::Skydns,
+            };
+            if !formats.contains(&format) {
+                formats.push(format);
+            }
+        }
+        let prefix = registry.prefix.clone();
+        let by_default: InstanceName = default_instance
+            .parse()
+            .map_err(|e| Refusal::value("--instance (by default)", &default_instance, e))?;
+        let instance = match source {
+            Source::Fixed(_) => Some(self.instance.unwrap_or(by_default)),
+            Source::Container { .. } => self.instance,
         };
+        let target = Target { prefix, service, instance, formats, attributes, source };
+        let config = registrar::Config { target, ttl: self.ttl, has_check: self.check.is_some() };
         let notify_socket = environment.notify_socket();
         Ok(Register { config, registry, explain: self.explain, notify_socket })
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::report::Failure;
+use crate::{report::Failure, service::Format};
 
 fn parse_with(words: &str, variables: &[(&str, &str)]) -> Result<Invocation, String> {
     let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
@@ -47,7 +47,9 @@ fn the_articles_names_are_roles_with_the_articles_arguments() {
     assert_eq!(proxy.routes[0].listen, Listen::Any(6379));
     assert_eq!(members(&proxy), ["http://172.17.0.5:10000", "http://etcd:10000"]);
     let register = register("docker-register redis.service 6379 redis-A weight=5", &[]);
-    assert_eq!(register.config.target.key, "/services/redis-A/redis.service");
+    let target = register.config.target;
+    assert_eq!((&target.service.to_string()[..], target.instance), ("redis-A", None));
+    assert!(matches!(target.source, Source::Container { name, .. } if name == "redis.service"));
     let forward = parse_with("simple-amb 172.17.42.1:4001", &[]).unwrap().role;
     assert!(matches!(forward, Role::Forward(Forward::To { listen: Listen::Any(10000), .. })));
 }
@@ -124,19 +126,28 @@ fn a_ttl_is_rounded_up_to_whole_seconds() {
 
 #[test]
 fn a_fixed_address_is_registered_under_its_own_name() {
-    let register = |words| register(words, &[]).config.target.key;
+    let instance = |words| register(words, &[]).config.target.instance.unwrap().to_string();
+    assert_eq!(instance("ambassador register --address 10.0.0.1:80 web a=b"), "10.0.0.1:80");
+    assert_eq!(instance("ambassador register --address [fd00::1]:80 web"), "fd00::1:80");
     assert_eq!(
-        register("ambassador register --address 10.0.0.1:80 web a=b"),
-        "/services/web/10.0.0.1:80"
+        instance("ambassador register --address 127.0.0.1:80 --host-ip 127.0.0.1 web"),
+        "127.0.0.1:80"
     );
-    assert_eq!(
-        register("ambassador register --address [fd00::1]:80 web"),
-        "/services/web/fd00::1:80"
-    );
-    assert_eq!(
-        register("ambassador register --address 127.0.0.1:80 --host-ip 127.0.0.1 web"),
-        "/services/web/127.0.0.1:80"
-    );
+}
+
+#[test]
+fn formats_may_be_repeated_or_separated_by_commas() {
+    let formats = |words, variables| register(words, variables).config.target.formats;
+    let both = [Format::Registrator, Format::Skydns];
+    assert_eq!(formats("ambassador register ab 1 s", &[]), [Format::Ambassador]);
+    assert_eq!(formats("ambassador register ab 1 s --format registrator,skydns", &[]), both);
+    let repeated = "ambassador register ab 1 s --format registrator --format skydns";
+    assert_eq!(formats(repeated, &[]), both);
+    let variable = [("AMBASSADOR_FORMAT", "registrator,skydns")];
+    assert_eq!(formats("ambassador register ab 1 s", &variable), both);
+    let typed = "ambassador register ab 1 s --format ambassador";
+    assert_eq!(formats(typed, &variable), [Format::Ambassador]);
+    parse_with("ambassador register ab 1 s --format consul", &[]).unwrap_err();
 }
 
 #[test]

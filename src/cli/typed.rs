@@ -106,6 +106,12 @@ pub(super) struct TypedRegister {
     /// The last part of the key. [default: the container's name; HOST:PORT with --address]
     #[arg(long, value_name = "NAME")]
     pub(super) instance: Option<InstanceName>,
+    /// As whom to write, one entry for each: ambassador (PREFIX/SERVICE/CONTAINER, JSON),
+    /// registrator (PREFIX/SERVICE/HOSTNAME:CONTAINER:PORT, HOST:PORT), skydns
+    /// (/skydns/local/PREFIX/SERVICE/LABEL, a record of SkyDNS and CoreDNS). HOSTNAME is
+    /// what Docker calls its host. May be given several times, or separated by commas.
+    #[arg(long, value_name = "FORMAT", default_value = "ambassador", value_delimiter = ',')]
+    pub(super) format: Vec<FormatName>,
     /// How long an entry outlives this program when it cannot take it out: 3s to 1h, in
     /// whole seconds, rounded up. Refreshed every third of it.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::ttl)]
@@ -123,6 +129,13 @@ pub(super) struct TypedRegister {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Check {
     Tcp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatName {
+    Ambassador,
+    Registrator,
+    Skydns,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

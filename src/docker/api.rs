@@ -164,6 +164,13 @@ impl Container {
     }
 }
 
+/// The daemon's host.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Info {
+    pub(super) name: String,
+}
+
 /// A change of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]

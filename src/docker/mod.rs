@@ -167,6 +167,16 @@ impl Client {
         }
     }
 
+    /// What the host is called that Docker runs on.
+    pub(crate) fn host_name(&mut self) -> Result<String, Error> {
+        let (status, body) = self.get("/info")?;
+        if status != 200 {
+            return Err(self.refused(status, &body));
+        }
+        let api::Info { name } = parse(&body).map_err(|problem| self.error(problem))?;
+        Ok(name)
+    }
+
     /// Subscribes to the events of containers.
     pub(crate) fn events(&self) -> Result<Events, Error> {
         let deadline = Instant::now() + REQUEST_DEADLINE;

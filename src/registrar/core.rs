@@ -200,7 +200,14 @@ impl Core {
 
     /// What must be checked.
     pub(super) fn probes(&self) -> Vec<Probe> {
-        self.wanted.iter().map(Probe::of).collect()
+        let mut probes: Vec<Probe> = Vec::new();
+        for probe in self.wanted.iter().map(Probe::of) {
+            // Several entries may stand for one address.
+            if !probes.contains(&probe) {
+                probes.push(probe);
+            }
+        }
+        probes
     }
 
     /// Keys that may hold a value of ours, with every such value.

@@ -22,6 +22,8 @@ const STREAM_LIFE: Duration = Duration::from_secs(5);
 /// What the two threads tell the registrar.
 #[derive(Debug)]
 pub(super) enum Report {
+    /// What Docker calls its host.
+    HostName(String),
     Looked(Result<Option<Container>, String>),
     Killed {
         container: String,
@@ -56,16 +58,18 @@ pub(super) fn look_requests() -> (LookRequests, Receiver<()>) {
 pub(crate) struct Looker {
     pub(super) address: docker::Address,
     pub(super) container: String,
+    /// Asked for once, before the first look.
+    pub(super) needs_host_name: bool,
     pub(super) requests: Receiver<()>,
     pub(super) reports: Sender<Report>,
 }
 
 impl Looker {
-    pub(crate) fn run(self, stop: &Stop) {
-        let mut client = Client::new(self.address);
+    pub(crate) fn run(mut self, stop: &Stop) {
+        let mut client = Client::new(self.address.clone());
         let mut backoff = Backoff::for_requests();
         loop {
-            let looked = client.container(&self.container);
+            let looked = self.look(&mut client);
             let pause = match looked {
                 Ok(_) => {
                     backoff.reset();
@@ -83,6 +87,17 @@ impl Looker {
                 default(pause) => {}
             }
         }
+    }
+}
+
+impl Looker {
+    fn look(&mut self, client: &mut Client) -> Result<Option<Container>, docker::Error> {
+        if self.needs_host_name {
+            // Without a registrar the process is ending.
+            let _ = self.reports.send(Report::HostName(client.host_name()?));
+            self.needs_host_name = false;
+        }
+        client.container(&self.container)
     }
 }
 

@@ -12,14 +12,18 @@ pub(crate) fn explain(config: &Config) -> Result<String, Failure> {
     let target = &config.target;
     let (wanted, why) = match &target.source {
         Source::Fixed(address) => {
-            let wanted = target.fixed().expect("a fixed address has an entry");
+            let wanted = target.fixed().expect("a fixed address has entries");
             (wanted, format!("{address} was given as --address"))
         }
         Source::Container { name, port, host_ip, docker } => {
-            let container = docker::Client::new(docker.clone())
-                .container(name)
-                .map_err(|error| Failure::Running(report::chain(&error)))?;
-            let verdict = target.judge(name, *port, host_ip, container.as_ref());
+            let mut client = docker::Client::new(docker.clone());
+            let failed = |error: docker::Error| Failure::Running(report::chain(&error));
+            let container = client.container(name).map_err(failed)?;
+            let host_name = match target.names_the_host() {
+                true => client.host_name().map_err(failed)?,
+                false => String::new(),
+            };
+            let verdict = target.judge(name, *port, host_ip, container.as_ref(), &host_name);
             let not_registered = |why: &str| format!("not registered: {why}");
             match verdict {
                 Verdict::Present(wanted) => {
@@ -29,7 +33,7 @@ pub(crate) fn explain(config: &Config) -> Result<String, Failure> {
                         .map(|binding| format!("{}:{}", binding.host_ip, binding.host_port))
                         .collect();
                     let published = published.join(", ");
-                    let rule = host_ip.rule(&wanted.address);
+                    let rule = wanted.first().map_or("", |wanted| host_ip.rule(&wanted.address));
                     (
                         wanted,
                         format!("container {name} publishes {port}/tcp at {published}; {rule}"),
@@ -48,8 +52,9 @@ pub(crate) fn explain(config: &Config) -> Result<String, Failure> {
     };
     let ttl = config.ttl.as_secs();
     let check = if config.has_check { "while a TCP connect succeeds" } else { "without a check" };
-    Ok(format!(
-        "key    {}\nvalue  {}\nttl    {ttl} s, refreshed every third of it, {check}\nwhy    {why}",
-        wanted.key, wanted.value
-    ))
+    let entries: String = wanted
+        .iter()
+        .map(|wanted| format!("key    {}\nvalue  {}\n", wanted.key, wanted.value))
+        .collect();
+    Ok(format!("{entries}ttl    {ttl} s, refreshed every third of it, {check}\nwhy    {why}"))
 }

@@ -7,7 +7,7 @@ use crate::{
     address::Host,
     docker::{self, Container},
     property::{assert_is_an_excerpt, first_line},
-    service::Instance,
+    service::{Format, Instance},
 };
 
 /// An entry has an address that others can reach and reads back as it, and where there is
@@ -26,7 +26,10 @@ pub fn verdict(data: &[u8]) {
     let host_ip = HostIp { chosen: ip(chosen), ambient: ip(ambient) };
     let port = NonZeroU16::new(6379).expect("not 0");
     let target = Target {
-        key: "/services/redis-A/redis".to_owned(),
+        prefix: "/services".parse().expect("a valid prefix"),
+        service: "redis-A".parse().expect("a valid name"),
+        instance: None,
+        formats: vec![Format::Ambassador],
         attributes: Vec::new(),
         source: Source::Container {
             name: "redis".to_owned(),
@@ -36,8 +39,9 @@ pub fn verdict(data: &[u8]) {
         },
     };
 
-    match target.judge("redis", port, &host_ip, Some(&container)) {
+    match target.judge("redis", port, &host_ip, Some(&container), "") {
         Verdict::Present(wanted) => {
+            let [wanted] = &wanted[..] else { panic!("one format, {} entries", wanted.len()) };
             let instance = wanted.value.parse::<Instance>().expect("what is written is read");
             assert_eq!(instance.address, wanted.address);
             match host_ip.chosen {

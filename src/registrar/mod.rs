@@ -88,7 +88,10 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
                 looks: looks.clone(),
                 reports: reports_in.clone(),
             };
-            Some((watcher, Looker { address, container, requests, reports: reports_in }))
+            let needs_host_name = config.target.names_the_host();
+            let looker =
+                Looker { address, container, needs_host_name, requests, reports: reports_in };
+            Some((watcher, looker))
         }
     };
     let (targets, targets_out) = crossbeam_channel::unbounded();
@@ -108,6 +111,7 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         checked: Vec::new(),
         look_due: None,
         look_pause: LOOK_AGAIN_MIN,
+        host_name: String::new(),
         verdict: None,
         mistake: None,
         is_introduced: false,
@@ -151,6 +155,8 @@ pub(crate) struct Registrar {
     look_due: Option<Instant>,
     /// How long to wait with that while a port is not there yet.
     look_pause: Duration,
+    /// What Docker calls its host; empty if it was not asked for.
+    host_name: String,
     /// What the last look said: repeated in the log only when it changes.
     verdict: Option<Verdict>,
     /// The mistake that was warned about last.
@@ -168,7 +174,7 @@ impl Registrar {
     /// # Errors
     /// Wrong usage, when the first look finds an address no other host can reach.
     pub(crate) fn run(mut self, stop: &Stop) -> Result<(), Failure> {
-        let mut input = self.target.fixed().map(|wanted| Input::Wanted(vec![wanted]));
+        let mut input = self.target.fixed().map(Input::Wanted);
         loop {
             if let Some(input) = input.take() {
                 self.act_on(input, stop);
@@ -227,6 +233,10 @@ impl Registrar {
                 self.events_outage = Some(EventsOutage { since, problem, is_said, mended: None });
                 Ok(None)
             }
+            Report::HostName(name) => {
+                self.host_name = name;
+                Ok(None)
+            }
             Report::Looked(Err(problem)) => {
                 if let Some(lasted) = self.docker_outage.failed(Instant::now(), &problem) {
                     let lasting = report::lasting(lasted);
@@ -242,7 +252,8 @@ impl Registrar {
                 let Source::Container { name, port, host_ip, .. } = &self.target.source else {
                     return Ok(None);
                 };
-                let verdict = self.target.judge(name, *port, host_ip, container.as_ref());
+                let host = &self.host_name;
+                let verdict = self.target.judge(name, *port, host_ip, container.as_ref(), host);
                 self.note_verdict(verdict).map(Some)
             }
         }
@@ -269,7 +280,7 @@ impl Registrar {
         let wanted: Vec<Wanted> = match &verdict {
             Verdict::Present(wanted) => {
                 self.mistake = None;
-                vec![wanted.clone()]
+                wanted.clone()
             }
             Verdict::Absent(why) => {
                 if is_news {

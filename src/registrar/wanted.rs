@@ -11,7 +11,7 @@ use crate::{
     address::{Host, HostPort, port_number},
     docker::{self, Binding, Container},
     report,
-    service::{Attribute, Registration},
+    service::{Attribute, Format, InstanceName, Invalid, Prefix, Registration, ServiceName},
 };
 
 /// One entry that should exist.
@@ -43,10 +43,14 @@ impl Life {
     }
 }
 
-/// The entry a registrar is asked to keep.
+/// What a registrar is asked to keep: one entry in each of `formats`.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    pub(crate) key: String,
+    pub(crate) prefix: Prefix,
+    pub(crate) service: ServiceName,
+    /// Otherwise, for a container, each format has a name of its own for it.
+    pub(crate) instance: Option<InstanceName>,
+    pub(crate) formats: Vec<Format>,
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) source: Source,
 }
@@ -76,7 +80,8 @@ pub(crate) struct HostIp {
 /// What an inspection says about the entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Present(Wanted),
+    /// One entry a format, all with the same address.
+    Present(Vec<Wanted>),
     /// No entry, as things are; the reason completes "not registered: ".
     Absent(String),
     /// The container runs, and yet there is nothing to register: a mistake.
@@ -88,21 +93,33 @@ pub(super) enum Verdict {
 }
 
 impl Target {
-    /// The entry of a fixed address; `None` for a container's.
-    pub(super) fn fixed(&self) -> Option<Wanted> {
+    /// The entries of a fixed address; `None` for a container's.
+    pub(super) fn fixed(&self) -> Option<Vec<Wanted>> {
         match &self.source {
-            Source::Fixed(address) => Some(self.wanted(address.clone())),
+            Source::Fixed(address) => {
+                let unnamed = |_| String::new();
+                Some(self.wanted(address, unnamed).expect("the command line names its instance"))
+            }
             Source::Container { .. } => None,
         }
     }
 
-    /// Judges what Docker says of the container called `name`.
+    /// Whether Docker has to be asked for the name of its host.
+    pub(super) fn names_the_host(&self) -> bool {
+        let is_container = matches!(self.source, Source::Container { .. });
+        let is_named = self.formats.iter().any(|format| format.names_the_host());
+        is_container && self.instance.is_none() && is_named
+    }
+
+    /// Judges what Docker says of the container called `name`, and of its host's name if
+    /// that was asked for.
     pub(super) fn judge(
         &self,
         name: &str,
         port: NonZeroU16,
         host_ip: &HostIp,
         container: Option<&Container>,
+        host_name: &str,
     ) -> Verdict {
         let Some(container) = container else {
             return Verdict::Absent(format!("there is no container {name}"));
@@ -140,13 +157,22 @@ impl Target {
             Ok(Some(address)) => {
                 let life =
                     Life { container: container.id.clone(), started_at: state.started_at.clone() };
-                Verdict::Present(Wanted {
-                    life,
+                let instance = |format: Format| match format.names_the_host() {
+                    true => format!("{host_name}:{name}:{port}"),
+                    false => name.to_owned(),
+                };
+                let wanted = match self.wanted(&address, instance) {
+                    Ok(wanted) => wanted,
+                    Err(problem) => return Verdict::Unreachable(problem),
+                };
+                let of_container = |wanted| Wanted {
+                    life: life.clone(),
                     started_ns: container.state.started_ns(),
                     stop_signal: container.stop_signal(),
                     stop_timeout: Duration::from_secs(container.stop_timeout_s()),
-                    ..self.wanted(address)
-                })
+                    ..wanted
+                };
+                Verdict::Present(wanted.into_iter().map(of_container).collect())
             }
             Ok(None) => Verdict::NotYet,
             Err(problem) => {
@@ -155,19 +181,36 @@ impl Target {
         }
     }
 
-    /// The entry for `address`, without a container behind it.
-    fn wanted(&self, address: HostPort) -> Wanted {
+    /// The entries for `address`, without a container behind them; `instance` names it for
+    /// a format, unless it was told its name.
+    fn wanted(
+        &self,
+        address: &HostPort,
+        instance: impl Fn(Format) -> String,
+    ) -> Result<Vec<Wanted>, String> {
         let attributes = self.attributes.clone();
-        let value = Registration { address: address.clone(), attributes }.to_string();
-        Wanted {
-            key: self.key.clone(),
-            value,
-            address,
-            life: Life::default(),
-            started_ns: None,
-            stop_signal: 0,
-            stop_timeout: Duration::ZERO,
-        }
+        let registration = Registration { address: address.clone(), attributes };
+        let wanted = |&format: &Format| -> Result<Wanted, String> {
+            let instance = match &self.instance {
+                Some(instance) => instance.clone(),
+                None => {
+                    let name = instance(format);
+                    let refused = |problem: Invalid| format!("instance '{name}': {problem}");
+                    name.parse().map_err(refused)?
+                }
+            };
+            let (key, value) = format.write(&self.prefix, &self.service, &instance, &registration);
+            Ok(Wanted {
+                key,
+                value,
+                address: address.clone(),
+                life: Life::default(),
+                started_ns: None,
+                stop_signal: 0,
+                stop_timeout: Duration::ZERO,
+            })
+        };
+        self.formats.iter().map(wanted).collect()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
 pub use crate::{
     cli::fuzzing::duration,
     docker::fuzzing::{docker_json, docker_time, events, http1},
-    etcd::fuzzing::etcd_body,
+    etcd::fuzzing::{etcd_body, etcd_v3},
     registrar::fuzzing::verdict,
     traffic::fuzzing::proxy_header,
 };
@@ -139,12 +139,13 @@ mod tests {
     use super::*;
 
     type Target = fn(&[u8]);
-    const TARGETS: [(&str, Target); 11] = [
+    const TARGETS: [(&str, Target); 12] = [
         ("address", address),
         ("docker_json", docker_json),
         ("docker_time", docker_time),
         ("duration", duration),
         ("etcd_body", etcd_body),
+        ("etcd_v3", etcd_v3),
         ("events", events),
         ("http1", http1),
         ("log_line", log_line),

@@ -64,7 +64,7 @@ struct Lease {
 
 /// Why a request was not done.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     Etcd(Error),
     /// etcd's own refusal, by its gRPC code.
     Refused {
@@ -125,30 +125,19 @@ impl Session {
         let request = json!({ "key": key, "range_end": range_end });
         let range: Range = self.must(attempt, "/kv/range", &request)?;
         let position = range.header.position();
-        let mut entries = Vec::new();
         let mut ttls = BTreeMap::new();
-        for found in range.kvs {
-            let key = text(&found.key);
-            let below = key.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/'));
-            let is_direct = below.is_some_and(|below| !below.is_empty() && !below.contains('/'));
-            if !is_direct && !is_recursive {
-                continue;
+        let mut entries = Vec::new();
+        for (mut entry, lease) in range.below(directory, is_recursive) {
+            if is_recursive && let Some(lease) = lease {
+                let known = ttls.get(&lease).copied();
+                entry.ttl_s = match known {
+                    Some(ttl_s) => ttl_s,
+                    None => self.ttl_s(attempt, &lease)?,
+                };
+                ttls.insert(lease, entry.ttl_s);
             }
-            let ttl_s = match found.lease.as_str() {
-                "" | "0" => None,
-                _ if !is_recursive => None,
-                lease => match ttls.get(lease) {
-                    Some(ttl_s) => *ttl_s,
-                    None => {
-                        let ttl_s = self.ttl_s(attempt, lease)?;
-                        ttls.insert(lease.to_owned(), ttl_s);
-                        ttl_s
-                    }
-                },
-            };
-            entries.push(Entry { key, value: Some(text(&found.value)), ttl_s });
+            entries.push(entry);
         }
-        entries.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Listing { entries, position })
     }
 
@@ -177,32 +166,22 @@ impl Session {
         let reply = reply.map_err(|failure| failure.into_error(attempt))?;
         let mut lines = reply.lines();
         loop {
-            let WatchLine { result, error } = match lines.next() {
+            let line = match lines.next() {
                 Ok(Some(line)) => line,
                 Ok(None) => return Err(attempt.unusable("the watch ended without a word")),
                 Err(Error::Silent { .. }) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            if let Some(Refusal { code, grpc_code, message }) = error {
-                let failure = Failure::Refused { code: code.max(grpc_code), message };
-                return Err(failure.into_error(attempt));
-            }
-            let WatchResult { header, created, canceled, compact_revision, cancel_reason, events } =
-                result.unwrap_or_default();
-            // After this the stream may stay open, and silent for ever.
-            if canceled && compact_revision > 0 {
-                return Err(Error::IndexCleared);
-            }
-            if canceled {
-                // It may be the token that is not good any more.
-                self.state().token = None;
-                return Err(attempt.unusable(&format!("the watch was refused: {cancel_reason}")));
-            }
-            if created && !listed.leads_to(&header.position()) {
-                return Err(Error::Behind { member: attempt.member.clone() });
-            }
-            if !events.is_empty() {
-                return Ok(());
+            match heard(line, listed).map_err(|failure| failure.into_error(attempt))? {
+                Heard::Nothing => {}
+                Heard::Change => return Ok(()),
+                Heard::Compacted => return Err(Error::IndexCleared),
+                Heard::Behind => return Err(Error::Behind { member: attempt.member.clone() }),
+                Heard::Refused(reason) => {
+                    // It may be the token that is not good any more.
+                    self.state().token = None;
+                    return Err(attempt.unusable(&format!("the watch was refused: {reason}")));
+                }
             }
         }
     }
@@ -541,10 +520,28 @@ struct Done {
 }
 
 #[derive(Deserialize)]
-struct Range {
+pub(super) struct Range {
     header: Header,
     #[serde(default)]
     kvs: Vec<KeyValue>,
+}
+
+impl Range {
+    /// What is directly below `directory`, or all of it, sorted by key, each with its lease.
+    pub(super) fn below(self, directory: &str, is_recursive: bool) -> Vec<(Entry, Option<String>)> {
+        let is_wanted = |key: &str| {
+            let below = key.strip_prefix(directory).and_then(|rest| rest.strip_prefix('/'));
+            below.is_some_and(|name| !name.is_empty() && (is_recursive || !name.contains('/')))
+        };
+        let entry = |KeyValue { key, value, lease }: KeyValue| {
+            let entry = Entry { key: text(&key), value: Some(text(&value)), ttl_s: None };
+            (entry, Some(lease).filter(|lease| !lease.is_empty() && lease != "0"))
+        };
+        let entries = self.kvs.into_iter().map(entry);
+        let mut entries: Vec<_> = entries.filter(|(entry, _)| is_wanted(&entry.key)).collect();
+        entries.sort_by(|(a, _), (b, _)| a.key.cmp(&b.key));
+        entries
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -605,8 +602,41 @@ struct Found {
     kvs: Vec<KeyValue>,
 }
 
+/// What one line of a watch says.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Nothing,
+    Change,
+    /// The history begins later than what was asked for. After this, and after a refusal,
+    /// the stream may stay open, and silent for ever.
+    Compacted,
+    /// It knows less than what was listed.
+    Behind,
+    Refused(String),
+}
+
+pub(super) fn heard(line: WatchLine, listed: &Position) -> Result<Heard, Failure> {
+    let WatchLine { result, error } = line;
+    if let Some(Refusal { code, grpc_code, message }) = error {
+        return Err(Failure::Refused { code: code.max(grpc_code), message });
+    }
+    let WatchResult { header, created, canceled, compact_revision, cancel_reason, events } =
+        result.unwrap_or_default();
+    Ok(if canceled && compact_revision > 0 {
+        Heard::Compacted
+    } else if canceled {
+        Heard::Refused(cancel_reason)
+    } else if created && !listed.leads_to(&header.position()) {
+        Heard::Behind
+    } else if events.is_empty() {
+        Heard::Nothing
+    } else {
+        Heard::Change
+    })
+}
+
 #[derive(Deserialize)]
-struct WatchLine {
+pub(super) struct WatchLine {
     result: Option<WatchResult>,
     error: Option<Refusal>,
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use log::{Level, LevelFilter};
+use log::{Level, LevelFilter, Metadata};
 
 use crate::report::Printable;
 
@@ -67,10 +67,19 @@ pub(crate) fn start(filter: &Filter) -> io::Result<LogGuard> {
             builder.parse_filters(directives);
         }
     }
-    builder.format(|out, record| write_line(out, record.level(), *record.args()));
+    builder.format(|out, record| match is_secret(record.metadata()) {
+        true => Ok(()),
+        false => write_line(out, record.level(), *record.args()),
+    });
     builder.target(env_logger::Target::Pipe(Box::new(queue))).init();
     panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     Ok(LogGuard { shutdown: Some(shutdown), done })
+}
+
+/// What the HTTP client traces is every byte of every request, and so passwords and
+/// tokens. What it says at other levels leaves them out.
+fn is_secret(metadata: &Metadata<'_>) -> bool {
+    metadata.level() == Level::Trace && metadata.target().starts_with("ureq")
 }
 
 /// One record is one line, whatever is in its message.

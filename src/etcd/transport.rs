@@ -1,7 +1,7 @@
 //! HTTP to etcd's members: one request, one deadline, the next member when one fails.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -234,11 +234,25 @@ impl<'a> Attempt<'a> {
             ureq::Error::BodyExceedsLimit(limit) => {
                 Error::Unusable { member, problem: format!("an answer of more than {limit} bytes") }
             }
+            ureq::Error::Io(error) if self.member.is_tls && is_hang_up(&error) => {
+                // Who wants another certificate says so and hangs up; what it said cannot be
+                // read after that, if this side was still writing.
+                let hint = match self.transport.access.identity {
+                    Some(_) => "it may not take the certificate of --etcd-cert",
+                    None => "it may want a certificate (--etcd-cert)",
+                };
+                let source = io::Error::new(error.kind(), format!("{error}; {hint}"));
+                Error::Unreachable { member, source: Box::new(source) }
+            }
             // Without ureq's own "io: " before the system's words.
             ureq::Error::Io(error) => Error::Unreachable { member, source: Box::new(error) },
             error => Error::Unreachable { member, source: Box::new(error) },
         }
     }
+}
+
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl<'a> Reply<'a> {

@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod relay;
+pub(crate) mod roles;
 pub(crate) mod tap;
 pub(crate) mod upstream;
 pub(crate) mod usage;

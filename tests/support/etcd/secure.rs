@@ -39,7 +39,9 @@ impl Authority {
     pub(crate) fn new() -> Authority {
         let dir = temp_dir("authority");
         openssl(&dir, "ecparam -name prime256v1 -genkey -noout -out ca.key");
-        openssl(&dir, "req -x509 -new -key ca.key -subj /CN=authority -days 2 -out ca.pem");
+        // One of the same name would be taken for the same, and its signature for a wrong one.
+        let subject = format!("-subj /CN=authority-{}", unique());
+        openssl(&dir, &format!("req -x509 -new -key ca.key {subject} -days 2 -out ca.pem"));
         Authority { dir }
     }
 

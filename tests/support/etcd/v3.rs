@@ -160,6 +160,67 @@ impl Words for V3 {
     }
 }
 
+/// What v3 alone has.
+impl Client {
+    pub(crate) fn stored(&self, key: &str) -> Option<Stored> {
+        let stored = stored(self, key)?;
+        let number = |field: &str| number(&stored[field]);
+        Some(Stored {
+            revision: number("mod_revision"),
+            version: number("version"),
+            lease: lease(&stored),
+        })
+    }
+
+    /// Also a key or a value that is no text.
+    pub(crate) fn put_bytes(&self, key: &str, value: &[u8]) {
+        let put = json!({ "key": bytes(key), "value": base64::encode(value) });
+        must(self, "kv/put", put);
+    }
+
+    /// In one transaction, which is one event of many keys.
+    pub(crate) fn put_all(&self, pairs: &[(String, String)]) {
+        let put = |(key, value): &(String, String)| json!({ "request_put": { "key": bytes(key), "value": bytes(value) } });
+        let puts: Vec<Value> = pairs.iter().map(put).collect();
+        must(self, "kv/txn", json!({ "success": puts }));
+    }
+
+    /// Forgets all history until now.
+    pub(crate) fn compact(&self) {
+        let now = self.position(DEADLINE).unwrap();
+        must(self, "kv/compaction", json!({ "revision": now, "physical": true }));
+    }
+
+    /// Every lease there is.
+    pub(crate) fn leases(&self) -> Vec<String> {
+        let answer = must(self, "lease/leases", json!({}));
+        let leases = answer["leases"].as_array().cloned().unwrap_or_default();
+        leases.iter().map(|lease| lease["ID"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(crate) fn granted_ttl_s(&self, lease: &str) -> u64 {
+        number(&must(self, "lease/timetolive", json!({ "ID": lease }))["grantedTTL"])
+    }
+
+    pub(crate) fn revoke(&self, lease: &str) {
+        must(self, "lease/revoke", json!({ "ID": lease }));
+    }
+
+    /// What every answer begins with now, as JSON.
+    pub(crate) fn header(&self) -> String {
+        must(self, "kv/range", json!({ "key": bytes("/services/") }))["header"].to_string()
+    }
+}
+
+/// What etcd says of a key besides its value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) revision: u64,
+    /// How often it was written.
+    pub(crate) version: u64,
+    pub(crate) lease: Option<String>,
+}
+
 pub(super) fn requested_key(request: &str) -> Option<String> {
     let (_, body) = request.split_once("\r\n\r\n").filter(|_| request.starts_with("POST /v3/"))?;
     let body: Value = serde_json::from_str(body).ok()?;

@@ -122,9 +122,10 @@ fn elsewhere() -> Upstream {
 /// What is logged once when a member is out of reach, and once when that is over.
 #[track_caller]
 fn assert_one_outage(ambassador: &Ambassador, link: &Link) {
-    let log = ambassador.log();
+    let ends = || ambassador.log().iter().filter(|line| line.contains("answers again")).count();
+    // Lines come a moment after what they tell of.
+    eventually(&format!("the end of {link:?}"), || ends() > 0);
     let warnings = ambassador.warnings(&["etcd"]);
     assert_eq!(warnings.len(), 1, "{link:?}: {warnings:#?}");
-    let ends = log.iter().filter(|line| line.contains("answers again")).count();
-    assert_eq!(ends, 1, "{link:?}: {log:#?}");
+    assert_eq!(ends(), 1, "{link:?}: {:#?}", ambassador.log());
 }

@@ -10,7 +10,8 @@ fn killed_leader_costs_none_of_fifty_registrars_its_key() {
     let ip = fresh_ip();
     let addresses: Vec<SocketAddr> =
         (0..COUNT).map(|index| (ip, 10_000 + index as u16).into()).collect();
-    let (leader, witness) = (cluster.leader(), (cluster.leader() + 1) % 3);
+    let leader = cluster.leader();
+    let witness = (leader + 1) % 3;
     // Half of them lose the member that they talk to.
     let registrars: Vec<Ambassador> = addresses
         .iter()

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::support::relay::per_request;
+use crate::support::{DEADLINE, within};
 
 /// A proxy of the service in an etcd of its own.
 fn proxied(etcd: &Etcd) -> (Ambassador, SocketAddr) {
@@ -150,21 +151,25 @@ fn cleared_index_makes_the_poller_list_again() {
     etcd.put(KEY, &old.registration());
     let change = new.registration();
     let is_first = AtomicBool::new(true);
+    let is_cleared = Arc::new(AtomicBool::new(false));
     // Between the list and the poll after it more happens than etcd remembers.
     let relay = per_request({
-        let etcd = etcd.clone();
+        let (etcd, is_cleared) = (etcd.clone(), is_cleared.clone());
         move |request| {
             if etcd::is_poll(request) && is_first.swap(false, Ordering::SeqCst) {
                 etcd.put(KEY, &change);
                 for _ in 0..1100 {
                     etcd.put("/elsewhere", "");
                 }
+                is_cleared.store(true, Ordering::SeqCst);
             }
             etcd.address()
         }
     });
     let words = ["proxy", "--etcd", &relay.address().to_string(), SERVICE, "127.0.0.1:0"];
     let (_ambassador, address) = started(ambassador(words));
+    // Many writes, on a machine that may be busy.
+    within(DEADLINE * 3, "the writes", || is_cleared.load(Ordering::SeqCst));
     wait_for_greeting(address, "new");
     etcd.put(KEY, &old.registration());
     wait_for_greeting(address, "old");

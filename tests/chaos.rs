@@ -31,6 +31,7 @@ use self::registry::Recorder;
 use self::usages::Usages;
 use self::verdict::Verdict;
 use self::world::World;
+use crate::support::redis::ping;
 use crate::support::upstream::registration;
 use crate::support::within;
 
@@ -55,6 +56,10 @@ fn rage(is_engine_real: bool) {
     eprintln!("chaos: {seconds} s of faults, CHAOS_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
     let mut world = World::start(is_engine_real);
+    // From here on every proxy knows every service.
+    for door in world.doors() {
+        ping(door.address).unwrap();
+    }
     let began = Instant::now();
     let recorder = Recorder::start(world.cluster.addresses());
     let clients = Clients::start(&world.doors(), &mut rng);

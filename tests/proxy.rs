@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::ambassador::{Ambassador, Launch, ambassador};
 use crate::support::client::{Ending, connect, ending, ending_of_new, read_all};
-use crate::support::etcd::{self, Etcd};
+use crate::support::etcd::{self, Api, Etcd};
 use crate::support::redis::{Redis, ping};
 use crate::support::upstream::{Upstream, registration, silent_address};
 use crate::support::{eventually, fresh_ip, proceed_after, refusing_address, unique_prefix};

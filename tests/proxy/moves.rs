@@ -45,6 +45,43 @@ fn served(address: SocketAddr) -> Instant {
     Instant::now()
 }
 
+/// Both measured from the moment at which the one etcd has answered the writer, in turns.
+#[test]
+fn change_is_used_with_v3_about_as_soon_as_with_v2() {
+    const CHANGES: usize = 60;
+    const KEY: &str = "/services/redis-A/one";
+    let measure = || {
+        let etcd = Etcd::absent_with(Api::V3).with_v2().started();
+        let upstreams = ["even", "odd"].map(Upstream::greeter);
+        let apis = [Api::V2, Api::V3].map(|api| {
+            let client = etcd.in_api(api);
+            client.put(KEY, &upstreams[1].registration());
+            let words = ["proxy", "--etcd", &etcd.url(), "--etcd-api", api.name()];
+            let words = words.into_iter().chain([SERVICE, "127.0.0.1:0"]);
+            let (proxy, address) = started(ambassador(words));
+            wait_for_greeting(address, "odd");
+            (client, proxy, address)
+        });
+        let mut delays = [Vec::new(), Vec::new()];
+        for change in 0..CHANGES {
+            for ((client, _, address), delays) in apis.iter().zip(&mut delays) {
+                // Further apart than listings are.
+                proceed_after(Duration::from_millis(15));
+                client.put(KEY, &upstreams[change % 2].registration());
+                let written = Instant::now();
+                let greeting = ["even", "odd"][change % 2];
+                while read_all(*address).unwrap() != greeting {}
+                delays.push(written.elapsed());
+            }
+        }
+        delays.map(|mut delays| {
+            delays.sort();
+            delays[CHANGES / 2]
+        })
+    };
+    sometimes(measure, |[v2, v3]| *v3 <= v2.mul_f64(1.5));
+}
+
 /// Measured from the moment at which etcd has answered the writer.
 #[test]
 fn change_is_used_by_a_connection_made_10_ms_later_and_nearly_always_50_ms_later() {

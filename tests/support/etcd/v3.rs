@@ -238,12 +238,17 @@ pub(super) fn must(client: &Client, method: &str, body: Value) -> Value {
 }
 
 fn try_post(client: &Client, patience: Duration, method: &str, body: &Value) -> io::Result<Value> {
-    // The gateway does not look at the type of the body.
-    let target = format!("/v3/{method}");
-    let answer = client.ask_within(patience, "POST", &target, Some(&body.to_string()))?;
-    match answer.status {
-        200 => Ok(serde_json::from_str(&answer.body)?),
-        status => Err(io::Error::other(format!("{status}: {}", answer.body))),
+    let started = Instant::now();
+    loop {
+        // The gateway does not look at the type of the body.
+        let target = format!("/v3/{method}");
+        let answer = client.ask_within(patience, "POST", &target, Some(&body.to_string()))?;
+        match answer.status {
+            200 => return Ok(serde_json::from_str(&answer.body)?),
+            // A read that was under way is given up, and can be asked for again at once.
+            503 if answer.body.contains("leader changed") && started.elapsed() < patience => {}
+            status => return Err(io::Error::other(format!("{status}: {}", answer.body))),
+        }
     }
 }
 

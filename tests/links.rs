@@ -119,13 +119,18 @@ fn elsewhere() -> Upstream {
     Upstream::greeter("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 }
 
-/// What is logged once when a member is out of reach, and once when that is over.
+/// What is logged once when a member is out of reach, and once when that is over, after
+/// the first `calm` lines.
 #[track_caller]
-fn assert_one_outage(ambassador: &Ambassador, link: &Link) {
-    let ends = || ambassador.log().iter().filter(|line| line.contains("answers again")).count();
+fn assert_one_outage(ambassador: &Ambassador, calm: usize, link: &Link) {
+    let lines = |words: [&str; 2]| -> Vec<String> {
+        let log = ambassador.log().into_iter().skip(calm);
+        log.filter(|line| words.iter().all(|word| line.contains(word))).collect()
+    };
     // Lines come a moment after what they tell of.
-    eventually(&format!("the end of {link:?}"), || ends() > 0);
-    let warnings = ambassador.warnings(&["etcd"]);
+    let ends = || lines(["INFO", "answers again"]);
+    eventually(&format!("the end of {link:?}"), || !ends().is_empty());
+    let warnings = lines(["WARN", "etcd"]);
     assert_eq!(warnings.len(), 1, "{link:?}: {warnings:#?}");
-    assert_eq!(ends(), 1, "{link:?}: {:#?}", ambassador.log());
+    assert_eq!(ends().len(), 1, "{link:?}: {:#?}", ambassador.log());
 }

@@ -1,6 +1,7 @@
 //! How soon a service that moved is found.
 
 use super::*;
+use crate::support::skip_loudly;
 
 /// Calls `measure` until what it found is good enough: other tests may keep the
 /// machine busy for a while.
@@ -85,31 +86,61 @@ fn change_is_used_with_v3_about_as_soon_as_with_v2() {
 /// Measured from the moment at which etcd has answered the writer.
 #[test]
 fn change_is_used_by_a_connection_made_10_ms_later_and_nearly_always_50_ms_later() {
+    let test = "change_is_used_by_a_connection_made_10_ms_later_and_nearly_always_50_ms_later";
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        let delays = delays_of_changes();
+        if delays.p50 < Duration::from_millis(10) && delays.p99 < Duration::from_millis(50) {
+            return;
+        }
+        seen.push(delays);
+    }
+    // Where even the test hears of changes late, the machine is not one to measure on.
+    let is_quiet = |delays: &&Delays| delays.p99_of_etcd < Duration::from_millis(15);
+    if seen.iter().filter(is_quiet).count() < 3 {
+        return skip_loudly(test, "the machine is too busy to measure on");
+    }
+    panic!("{seen:#?}");
+}
+
+#[derive(Debug)]
+struct Delays {
+    p50: Duration,
+    p99: Duration,
+    /// Until a poll of the test's own, with nothing in between, had heard of it.
+    p99_of_etcd: Duration,
+}
+
+fn delays_of_changes() -> Delays {
     const CHANGES: usize = 100;
-    let measure = || {
-        let scene = Scene::new();
-        let upstreams = ["even", "odd"].map(Upstream::greeter);
-        scene.register("one", &upstreams[1]);
-        let (_ambassador, address) = started(scene.proxy([]));
-        wait_for_greeting(address, "odd");
-        let mut delays: Vec<Duration> = (0..CHANGES)
-            .map(|change| {
-                // Further apart than listings are.
-                proceed_after(Duration::from_millis(25));
-                scene.register("one", &upstreams[change % 2]);
-                let written = Instant::now();
-                let greeting = ["even", "odd"][change % 2];
-                loop {
-                    let connected = written.elapsed();
-                    if read_all(address).unwrap() == greeting {
-                        return connected;
-                    }
-                }
-            })
-            .collect();
-        delays.sort();
-        (delays[CHANGES / 2], delays[CHANGES - 2])
-    };
-    let (p50, p99) = (Duration::from_millis(10), Duration::from_millis(50));
-    sometimes(measure, |seen| seen.0 < p50 && seen.1 < p99);
+    const P99: usize = CHANGES - 2;
+    let scene = Scene::new();
+    let greetings = ["even", "odd"];
+    let upstreams = greetings.map(Upstream::greeter);
+    scene.register("one", &upstreams[1]);
+    let (_ambassador, address) = started(scene.proxy([]));
+    wait_for_greeting(address, "odd");
+    let watch = scene.etcd.watch(&scene.prefix);
+    let mut written = Vec::new();
+    let mut used = Vec::new();
+    for change in 0..CHANGES {
+        // Further apart than listings are.
+        proceed_after(Duration::from_millis(25));
+        scene.register("one", &upstreams[change % 2]);
+        let now = Instant::now();
+        written.push(now);
+        used.push(loop {
+            let connected = now.elapsed();
+            if read_all(address).unwrap() == greetings[change % 2] {
+                break connected;
+            }
+        });
+    }
+    watch.so_far(scene.etcd, &scene.prefix);
+    let changes = watch.changes();
+    let heard = changes.iter().zip(&written).map(|(change, &at)| change.at - at);
+    let mut heard: Vec<Duration> = heard.collect();
+    used.sort();
+    heard.sort();
+    Delays { p50: used[CHANGES / 2], p99: used[P99], p99_of_etcd: heard[P99] }
 }

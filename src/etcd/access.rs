@@ -75,15 +75,6 @@ const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 pub(super) type Stamp = Vec<Option<(SystemTime, u64)>>;
 
 impl Access {
-    /// Reads all files once, so that a mistake shows at the start.
-    pub(crate) fn check(&self) -> Result<(), Unusable> {
-        self.tls()?;
-        if let Some(login) = &self.login {
-            login.password()?;
-        }
-        Ok(())
-    }
-
     pub(super) fn stamp(&self) -> Stamp {
         let identity = self.identity.iter().flat_map(|id| [&id.certificate, &id.key]);
         let files = self.authorities.iter().chain(identity);

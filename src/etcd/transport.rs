@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -66,27 +66,42 @@ pub(super) struct Reply<'a> {
 }
 
 impl Transport {
-    /// Connects lazily: nothing is sent before the first request.
+    /// Connects lazily: nothing is sent before the first request. All files are read once,
+    /// so that a mistake shows at the start.
     pub(super) fn new(members: Vec<Member>, access: Access) -> Result<Self, Unusable> {
-        access.check()?;
         let stamp = access.stamp();
-        let client = Mutex::new(Client { agent: agent(access.tls()?), stamp });
+        let agent = agent(access.tls()?);
+        if let Some(login) = &access.login {
+            login.password()?;
+        }
+        let client = Mutex::new(Client { agent, stamp });
         Ok(Transport { access, client, members: Members::new(members) })
     }
 
     /// The client, made anew if a file that it was made from has changed. One that cannot
     /// be used is warned of once, and the client stays as it was.
     fn agent(&self) -> Agent {
-        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = self.access.stamp();
-        if stamp != client.stamp {
-            match self.access.tls() {
-                Ok(tls) => client.agent = agent(tls),
-                Err(problem) => warn!("{problem}; what was read before is used on"),
+        let known = {
+            let client = self.client();
+            if client.stamp == stamp {
+                return client.agent.clone();
             }
-            client.stamp = stamp;
-        }
-        client.agent.clone()
+            client.agent.clone()
+        };
+        let agent = match self.access.tls() {
+            Ok(tls) => agent(tls),
+            Err(problem) => {
+                warn!("{problem}; what was read before is used on");
+                known
+            }
+        };
+        *self.client() = Client { agent: agent.clone(), stamp };
+        agent
+    }
+
+    fn client(&self) -> MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn login(&self) -> Option<&Login> {

@@ -66,7 +66,7 @@ fn change_without_the_leader(leave: impl Fn(&mut Cluster, usize)) {
         ambassador.log().iter().any(|line| line.contains("0 instances"))
     });
     leave(&mut cluster, leader);
-    cluster.survivor(leader).put(KEY, &new.registration());
+    cluster.put_without(leader, KEY, &new.registration());
     let greeted = visitors.greeted();
     eventually("clients are served again", || visitors.greeted() > greeted + 10);
     let visits = visitors.finish();

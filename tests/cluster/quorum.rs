@@ -11,7 +11,7 @@ fn member_that_is_cut_off_from_its_peers_does_not_hide_a_change() {
     let (_ambassador, address) = proxied(&cluster.urls_from(0), []);
     wait_for_greeting(address, "old");
     cluster.isolate(0, true);
-    cluster.survivor(0).put(KEY, &new.registration());
+    cluster.put_without(0, KEY, &new.registration());
     wait_for_greeting(address, "new");
     cluster.isolate(0, false);
     cluster.wait_until_whole();
@@ -39,7 +39,7 @@ fn member_that_remembers_an_earlier_state_does_not_replace_what_is_known() {
     let (ambassador, address) = proxied(&cluster.urls_from(1), []);
     wait_for_greeting(address, "old");
     cluster.isolate(0, true);
-    cluster.survivor(0).put(KEY, &new.registration());
+    cluster.put_without(0, KEY, &new.registration());
     wait_for_greeting(address, "new");
     let visitors = Visitors::start(address, 10);
     cluster.stop(1);

@@ -64,7 +64,7 @@ fn slow_link_delays_changes_and_is_no_outage() {
     let scene = Scene::new();
     let (old, new) = (Upstream::greeter("old"), Upstream::greeter("new"));
     scene.register(&old);
-    scene.relay.set(Link::Delays(Duration::from_millis(500)));
+    scene.relay.set(Link::Delays(Duration::from_millis(200)));
     let (ambassador, address) = scene.proxied();
     for (upstream, greeting) in [(&old, "old"), (&new, "new"), (&old, "old")] {
         scene.register(upstream);

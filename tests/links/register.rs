@@ -106,7 +106,7 @@ fn entry_that_cannot_be_removed_at_the_end_is_named() {
 fn slow_link_keeps_the_entry_and_is_no_outage() {
     let scene = Scene::new();
     // A refresh of v3 is two requests, which have the time that one of v2 has.
-    let pause = if etcd::only_v2() { 400 } else { 200 };
+    let pause = if etcd::only_v2() { 200 } else { 100 };
     scene.relay.set(Link::Delays(Duration::from_millis(pause)));
     let ambassador = scene.registered(&scene.relay.url(), "6s");
     let watch = scene.etcd.watch(&scene.prefix);

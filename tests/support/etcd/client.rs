@@ -73,6 +73,13 @@ pub(crate) fn requested_key(request: &str) -> Option<String> {
 /// The requests of one API.
 pub(super) trait Words {
     fn put(&self, client: &Client, key: &str, value: &str, ttl_s: Option<u32>);
+    fn try_put(
+        &self,
+        client: &Client,
+        patience: Duration,
+        key: &str,
+        value: &str,
+    ) -> io::Result<()>;
     fn refresh(&self, client: &Client, key: &str, ttl_s: u32);
     fn delete(&self, client: &Client, key: &str);
     fn get(&self, client: &Client, key: &str) -> Option<String>;
@@ -124,6 +131,11 @@ impl Client {
 
     pub(crate) fn put(&self, key: &str, value: &str) {
         self.api.words().put(self, key, value, None);
+    }
+
+    /// The same, if it answers within `patience`; without a leader it takes 7 s to refuse.
+    pub(super) fn put_within(&self, patience: Duration, key: &str, value: &str) -> bool {
+        self.api.words().try_put(self, patience, key, value).is_ok()
     }
 
     pub(crate) fn put_with_ttl(&self, key: &str, value: &str, ttl_s: u32) {

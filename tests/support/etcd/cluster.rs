@@ -159,6 +159,16 @@ impl Cluster {
         })
     }
 
+    /// Writes through a member other than `lost`, as soon as they have a leader.
+    #[track_caller]
+    pub(crate) fn put_without(&self, lost: usize, key: &str, value: &str) {
+        let mut others = (0..MEMBERS).filter(|&index| index != lost).cycle();
+        eventually(&format!("{key} is written"), || {
+            let member = &self.members[others.next().unwrap()];
+            member.put_within(Duration::from_secs(1), key, value)
+        });
+    }
+
     /// Loses everything that was stored.
     pub(crate) fn wipe(&mut self) {
         self.members.iter_mut().for_each(Etcd::stop);

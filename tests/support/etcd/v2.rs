@@ -20,6 +20,20 @@ impl Words for V2 {
         must(client, "PUT", &path(key), Some(&format!("{ttl}value={}", percent_encode(value))));
     }
 
+    fn try_put(
+        &self,
+        client: &Client,
+        patience: Duration,
+        key: &str,
+        value: &str,
+    ) -> io::Result<()> {
+        let form = format!("value={}", percent_encode(value));
+        match client.ask_within(patience, "PUT", &path(key), Some(&form))? {
+            answer if answer.status < 300 => Ok(()),
+            answer => Err(io::Error::other(answer.body)),
+        }
+    }
+
     fn refresh(&self, client: &Client, key: &str, ttl_s: u32) {
         let form = format!("ttl={ttl_s}&refresh=true&prevExist=true");
         must(client, "PUT", &path(key), Some(&form));

@@ -24,6 +24,17 @@ impl Words for V3 {
         must(client, "kv/put", put);
     }
 
+    fn try_put(
+        &self,
+        client: &Client,
+        patience: Duration,
+        key: &str,
+        value: &str,
+    ) -> io::Result<()> {
+        let put = json!({ "key": bytes(key), "value": bytes(value) });
+        try_post(client, patience, "kv/put", &put).map(drop)
+    }
+
     fn refresh(&self, client: &Client, key: &str, ttl_s: u32) {
         let lease = lease(&stored(client, key).unwrap()).unwrap();
         let answer = must(client, "lease/keepalive", json!({ "ID": lease }));

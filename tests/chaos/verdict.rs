@@ -41,17 +41,17 @@ pub(super) fn judge(visits: &[Visit], history: &History, began: Instant) -> Verd
         if let Some((at, _)) = &visit.server {
             verdict.longest_hold = verdict.longest_hold.max(*at - visit.began);
         }
-        let judged =
-            [judge_server(visit, history), judge_hold(visit, history), judge_end(visit, history)];
-        for judged in judged {
+        let at = (visit.began - began).as_secs_f64();
+        for judged in [judge_server(visit, history), judge_end(visit, history)] {
             match judged {
-                Ok("") => {}
                 Ok(what) => verdict.count(what),
-                Err(what) => {
-                    let at = (visit.began - began).as_secs_f64();
-                    verdict.violations.push(format!("at {at:.3} s: {what}: {visit:?}"));
-                }
+                Err(what) => verdict.violations.push(format!("at {at:.3} s: {what}: {visit:?}")),
             }
+        }
+        match judge_hold(visit, history) {
+            None => {}
+            Some(Ok(what)) => verdict.count(what),
+            Some(Err(what)) => verdict.violations.push(format!("at {at:.3} s: {what}: {visit:?}")),
         }
     }
     verdict
@@ -131,12 +131,13 @@ const LATE: Duration = Duration::from_millis(1500);
 /// What stands between the end of an instance and the proxies' knowledge of it.
 const CONTROL: [Scope; 2] = [Scope::Etcd, Scope::ProxyLinks];
 
-/// Whether the client may have waited for its answer as long as it did. Proxies that
+/// Whether the client may have waited for its answer as long as it did, if that was long.
+/// Proxies that
 /// cannot reach etcd are no reason: they know what they knew.
-fn judge_hold(visit: &Visit, history: &History) -> Result<&'static str, String> {
-    let Some((at, id)) = &visit.server else { return Ok("") };
+fn judge_hold(visit: &Visit, history: &History) -> Option<Result<&'static str, String>> {
+    let (at, id) = visit.server.as_ref()?;
     if *at - visit.began < HOLD {
-        return Ok("");
+        return None;
     }
     // One that is paused takes connections, and answers later.
     let was_paused = history.run(id, *at).is_some_and(|run| !run.was_there(visit.began, *at));
@@ -149,9 +150,12 @@ fn judge_hold(visit: &Visit, history: &History) -> Result<&'static str, String> 
         .map(|since| history.longest_calm(since, visit.began.max(since), &[Scope::ProxyLinks]));
     let was_known = was_known.any(|calm| calm > RECOVERY);
     if was_known && !was_paused {
-        return Err(format!("held for {:?}, though an instance was known", *at - visit.began));
+        return Some(Err(format!(
+            "held for {:?}, though an instance was known",
+            *at - visit.began
+        )));
     }
-    Ok("held for more than 2 s, and served")
+    Some(Ok("held for more than 2 s, and served"))
 }
 
 /// What may be wrong with one instance's way into etcd.

@@ -46,7 +46,8 @@ else
     printf '\n*** SKIPPED: %s tests that need a Docker engine, and none answers.\n' "$skipped"
     printf '*** scripts/dockerd.sh start (as root) starts one.\n'
 fi
-CHAOS_SECONDS=${CHAOS_SECONDS:-30} run --test ambassador -- --nocapture chaos::
+# Always the same faults here; make chaos draws others each time.
+CHAOS_SECONDS=${CHAOS_SECONDS:-30} CHAOS_SEED=${CHAOS_SEED:-1} run --test ambassador -- --nocapture chaos::
 
 # A test that finds out only while it runs that it cannot (as root, as nobody) says
 # so in a line of its own, and cargo counts it as passed.

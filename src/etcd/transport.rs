@@ -42,8 +42,17 @@ pub(super) struct Transport {
 /// A client, and which files it was made from.
 #[derive(Debug)]
 struct Client {
-    agent: Agent,
+    agents: Agents,
     stamp: Stamp,
+}
+
+/// Each keeps connections of its own.
+#[derive(Debug, Clone)]
+struct Agents {
+    requests: Agent,
+    /// A stream that is left before its end takes its connection along, which must not be
+    /// the one that the next request would find open.
+    streams: Agent,
 }
 
 /// The name and the value of a header.
@@ -56,6 +65,7 @@ pub(super) struct Attempt<'a> {
     pub(super) member: &'a Member,
     deadline: Instant,
     patience: Duration,
+    is_stream: bool,
 }
 
 /// The head of an answer; its body has not been read yet.
@@ -70,34 +80,34 @@ impl Transport {
     /// so that a mistake shows at the start.
     pub(super) fn new(members: Vec<Member>, access: Access) -> Result<Self, Unusable> {
         let stamp = access.stamp();
-        let agent = agent(access.tls()?);
+        let agents = Agents::new(&access.tls()?);
         if let Some(login) = &access.login {
             login.password()?;
         }
-        let client = Mutex::new(Client { agent, stamp });
+        let client = Mutex::new(Client { agents, stamp });
         Ok(Transport { access, client, members: Members::new(members) })
     }
 
     /// The client, made anew if a file that it was made from has changed. One that cannot
     /// be used is warned of once, and the client stays as it was.
-    fn agent(&self) -> Agent {
+    fn agents(&self) -> Agents {
         let stamp = self.access.stamp();
         let known = {
             let client = self.client();
             if client.stamp == stamp {
-                return client.agent.clone();
+                return client.agents.clone();
             }
-            client.agent.clone()
+            client.agents.clone()
         };
-        let agent = match self.access.tls() {
-            Ok(tls) => agent(tls),
+        let agents = match self.access.tls() {
+            Ok(tls) => Agents::new(&tls),
             Err(problem) => {
                 warn!("{problem}; what was read before is used on");
                 known
             }
         };
-        *self.client() = Client { agent: agent.clone(), stamp };
-        agent
+        *self.client() = Client { agents: agents.clone(), stamp };
+        agents
     }
 
     fn client(&self) -> MutexGuard<'_, Client> {
@@ -142,7 +152,8 @@ impl Transport {
     ) -> Result<T, Error> {
         let member = self.members.current();
         let deadline = Instant::now() + patience;
-        let outcome = ask(Attempt { transport: self, member, deadline, patience });
+        let is_stream = false;
+        let outcome = ask(Attempt { transport: self, member, deadline, patience, is_stream });
         if let Err(error) = &outcome
             && error.is_members_fault()
         {
@@ -152,9 +163,15 @@ impl Transport {
     }
 }
 
-fn agent(tls: TlsConfig) -> Agent {
+impl Agents {
+    fn new(tls: &TlsConfig) -> Self {
+        Agents { requests: agent(tls), streams: agent(tls) }
+    }
+}
+
+fn agent(tls: &TlsConfig) -> Agent {
     let config = Agent::config_builder()
-        .tls_config(tls)
+        .tls_config(tls.clone())
         .user_agent(concat!("ambassador/", env!("CARGO_PKG_VERSION")))
         // Without this HTTP_PROXY would send etcd's traffic elsewhere.
         .proxy(None)
@@ -172,6 +189,16 @@ fn agent(tls: TlsConfig) -> Agent {
 }
 
 impl<'a> Attempt<'a> {
+    /// The same for an answer that may be left before its end.
+    pub(super) fn for_a_stream(self) -> Self {
+        Attempt { is_stream: true, ..self }
+    }
+
+    fn agent(self) -> Agent {
+        let Agents { requests, streams } = self.transport.agents();
+        if self.is_stream { streams } else { requests }
+    }
+
     pub(super) fn login(self) -> Option<&'a Login> {
         self.transport.login()
     }
@@ -182,7 +209,7 @@ impl<'a> Attempt<'a> {
         headers: &[Header<'_>],
         query: &[(&str, &str)],
     ) -> Result<Reply<'a>, Error> {
-        let request = self.prepared(self.transport.agent().get(self.url(path)), headers);
+        let request = self.prepared(self.agent().get(self.url(path)), headers);
         self.reply(request.query_pairs(query.iter().copied()).call())
     }
 
@@ -192,7 +219,7 @@ impl<'a> Attempt<'a> {
         headers: &[Header<'_>],
         query: &[(&str, &str)],
     ) -> Result<Reply<'a>, Error> {
-        let request = self.prepared(self.transport.agent().delete(self.url(path)), headers);
+        let request = self.prepared(self.agent().delete(self.url(path)), headers);
         self.reply(request.query_pairs(query.iter().copied()).call())
     }
 
@@ -202,7 +229,7 @@ impl<'a> Attempt<'a> {
         headers: &[Header<'_>],
         form: &[(&str, &str)],
     ) -> Result<Reply<'a>, Error> {
-        let request = self.prepared(self.transport.agent().put(self.url(path)), headers);
+        let request = self.prepared(self.agent().put(self.url(path)), headers);
         self.reply(request.send_form(form.iter().copied()))
     }
 
@@ -213,7 +240,7 @@ impl<'a> Attempt<'a> {
         body: &impl Serialize,
     ) -> Result<Reply<'a>, Error> {
         let body = serde_json::to_vec(body).expect("strings and numbers always serialize");
-        let request = self.prepared(self.transport.agent().post(self.url(path)), headers);
+        let request = self.prepared(self.agent().post(self.url(path)), headers);
         self.reply(request.content_type("application/json").send(&body[..]))
     }
 

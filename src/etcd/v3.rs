@@ -99,7 +99,7 @@ impl Session {
         // A member that has lost its leader ends the watch after 5 s instead of keeping
         // silent.
         let headers = [("Grpc-Metadata-hasleader", "true")];
-        let reply = self.gateway.post(attempt, "/watch", &headers, &request);
+        let reply = self.gateway.post(attempt.for_a_stream(), "/watch", &headers, &request);
         let reply = reply.map_err(|failure| failure.into_error(attempt))?;
         let mut lines = reply.lines();
         loop {

@@ -114,10 +114,6 @@ impl Transport {
         self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn login(&self) -> Option<&Login> {
-        self.access.login.as_ref()
-    }
-
     /// Asks one member after the other, within one deadline. One more attempt
     /// than there are members, because a pooled connection that etcd closed
     /// meanwhile fails once. What is asked may be repeated without harm.
@@ -200,7 +196,7 @@ impl<'a> Attempt<'a> {
     }
 
     pub(super) fn login(self) -> Option<&'a Login> {
-        self.transport.login()
+        self.transport.access.login.as_ref()
     }
 
     pub(super) fn get(

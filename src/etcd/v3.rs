@@ -208,8 +208,6 @@ impl Session {
             }),
         ];
         match self.transact(attempt, key, &is_ours, &json!([]))? {
-            Transacted::Done => Ok(()),
-            Transacted::Found(None) => Err(Error::NoSuchKey { key: key.to_owned() }),
             // Ours, but put under a lease of before, whose end would take it along.
             Transacted::Found(Some(found)) if found == value => {
                 let put = json!([{ "request_put": {
@@ -217,7 +215,7 @@ impl Session {
                 }}]);
                 self.done_if_held(attempt, key, value, &put)
             }
-            Transacted::Found(Some(_)) => Err(Error::CompareFailed { key: key.to_owned() }),
+            transacted => transacted.into_result(key),
         }
     }
 
@@ -239,11 +237,7 @@ impl Session {
         value: &str,
         actions: &Value,
     ) -> Result<(), Error> {
-        match self.transact(attempt, key, &[holds(key, value)], actions)? {
-            Transacted::Done => Ok(()),
-            Transacted::Found(None) => Err(Error::NoSuchKey { key: key.to_owned() }),
-            Transacted::Found(Some(_)) => Err(Error::CompareFailed { key: key.to_owned() }),
-        }
+        self.transact(attempt, key, &[holds(key, value)], actions)?.into_result(key)
     }
 
     /// Does `actions` if all of `compare` holds; otherwise says what `key` holds.
@@ -275,6 +269,17 @@ enum Transacted {
     Done,
     /// It was not done, because the key holds this.
     Found(Option<String>),
+}
+
+impl Transacted {
+    fn into_result(self, key: &str) -> Result<(), Error> {
+        let key = key.to_owned();
+        match self {
+            Transacted::Done => Ok(()),
+            Transacted::Found(None) => Err(Error::NoSuchKey { key }),
+            Transacted::Found(Some(_)) => Err(Error::CompareFailed { key }),
+        }
+    }
 }
 
 fn holds(key: &str, value: &str) -> Value {

@@ -6,25 +6,23 @@ mod etcd_options;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod refusal;
+mod register_options;
 mod typed;
 mod values;
 
-use std::{ffi::OsString, net::IpAddr, path::Path};
+use std::{ffi::OsString, path::Path};
 
 use clap::{CommandFactory, FromArgMatches};
 use log::LevelFilter;
 
 use self::typed::{
-    BalanceName, FormatName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedForward,
-    TypedProxy, TypedRegister, TypedServing,
+    BalanceName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedForward, TypedProxy,
+    TypedServing,
 };
 pub(crate) use self::{environment::Environment, refusal::Refusal};
 use crate::{
-    address::HostPort,
     logging::Filter,
-    registrar::{self, HostIp, Source, Target},
-    roles::{Env, Forward, List, Proxy, Register, Role, Route, Serving},
-    service::{Attribute, Format, InstanceName, ServiceName},
+    roles::{Env, Forward, List, Proxy, Role, Route, Serving},
     traffic::{Balance, Listen, OnRemove, ProxyHeader, Settings},
 };
 
@@ -133,98 +131,6 @@ impl TypedForward {
         }
         Ok(Forward::Links { ports, serving })
     }
-}
-
-impl TypedRegister {
-    fn resolve(self, environment: &Environment) -> Result<Register, Refusal> {
-        let (source, service, attributes, default_instance) = match self.address {
-            Some(address) => {
-                let [service, attributes @ ..] = self.words.as_slice() else {
-                    return Err(Refusal::usage(
-                        "register --address: expected SERVICE [KEY=VALUE...]",
-                    ));
-                };
-                let address = reachable(address, self.host_ip)?;
-                let instance = format!("{}:{}", address.host, address.port);
-                (Source::Fixed(address), service, attributes, instance)
-            }
-            None => {
-                let [name, port, service, attributes @ ..] = self.words.as_slice() else {
-                    return Err(Refusal::usage(
-                        "register: expected CONTAINER PORT SERVICE [KEY=VALUE...]",
-                    ));
-                };
-                let name =
-                    values::container(name).map_err(|e| Refusal::value("CONTAINER", name, e))?;
-                let port = values::port(port).map_err(|e| Refusal::value("PORT", port, e))?;
-                let ambient = environment.host_ip()?;
-                let host_ip = HostIp { chosen: self.host_ip, ambient };
-                let docker = match self.docker {
-                    Some(address) => address,
-                    None => environment.docker()?.unwrap_or_default(),
-                };
-                let source = Source::Container { name: name.clone(), port, host_ip, docker };
-                (source, service, attributes, name)
-            }
-        };
-        let service: ServiceName =
-            service.parse().map_err(|e| Refusal::value("SERVICE", service, e))?;
-        let attributes = parse_attributes(attributes)?;
-        let registry = self.etcd.resolve(environment)?;
-        let mut formats = Vec::new();
-        for format in self.format {
-            let format = match format {
-                FormatName::Ambassador => Format::Ambassador,
-                FormatName::Registrator => Format::Registrator,
-                FormatName::Skydns => Format::Skydns,
-            };
-            if !formats.contains(&format) {
-                formats.push(format);
-            }
-        }
-        let prefix = registry.prefix.clone();
-        let by_default: InstanceName = default_instance
-            .parse()
-            .map_err(|e| Refusal::value("--instance (by default)", &default_instance, e))?;
-        let instance = match source {
-            Source::Fixed(_) => Some(self.instance.unwrap_or(by_default)),
-            Source::Container { .. } => self.instance,
-        };
-        let target = Target { prefix, service, instance, formats, attributes, source };
-        let config = registrar::Config { target, ttl: self.ttl, has_check: self.check.is_some() };
-        let notify_socket = environment.notify_socket();
-        Ok(Register { config, registry, explain: self.explain, notify_socket })
-    }
-}
-
-/// `--address` as it is registered: as given, but a loopback address at what
-/// `--host-ip` says, because no other host can reach it unless the operator says so.
-fn reachable(address: HostPort, host_ip: Option<IpAddr>) -> Result<HostPort, Refusal> {
-    if !address.host.is_loopback() {
-        return Ok(address);
-    }
-    match host_ip {
-        Some(ip) => Ok(HostPort { host: ip.into(), port: address.port }),
-        None => Err(Refusal::usage(&format!(
-            "--address {address}: no other host can reach {}; to register it all the same, say \
-             --host-ip 127.0.0.1",
-            address.host
-        ))),
-    }
-}
-
-fn parse_attributes(words: &[String]) -> Result<Vec<Attribute>, Refusal> {
-    let mut attributes: Vec<Attribute> = Vec::new();
-    for word in words {
-        let refuse = |problem: &str| Refusal::value("KEY=VALUE", word, problem);
-        let attribute: Attribute =
-            word.parse().map_err(|e| Refusal::value("KEY=VALUE", word, e))?;
-        if attributes.iter().any(|earlier| earlier.key == attribute.key) {
-            return Err(refuse("the key is given twice"));
-        }
-        attributes.push(attribute);
-    }
-    Ok(attributes)
 }
 
 impl TypedProxy {

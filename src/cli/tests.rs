@@ -1,5 +1,10 @@
 use super::*;
-use crate::{report::Failure, service::Format};
+use crate::{
+    registrar::{Reach, Source},
+    report::Failure,
+    roles::Register,
+    service::Format,
+};
 
 fn parse_with(words: &str, variables: &[(&str, &str)]) -> Result<Invocation, String> {
     let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
@@ -47,9 +52,9 @@ fn the_articles_names_are_roles_with_the_articles_arguments() {
     assert_eq!(proxy.routes[0].listen, Listen::Any(6379));
     assert_eq!(members(&proxy), ["http://172.17.0.5:10000", "http://etcd:10000"]);
     let register = register("docker-register redis.service 6379 redis-A weight=5", &[]);
-    let target = register.config.target;
-    assert_eq!((&target.service.to_string()[..], target.instance), ("redis-A", None));
-    assert!(matches!(target.source, Source::Container { name, .. } if name == "redis.service"));
+    let Source::Container { one, .. } = register.config.target.source else { panic!() };
+    assert_eq!((&one.service.to_string()[..], one.instance), ("redis-A", None));
+    assert_eq!(one.container, "redis.service");
     let forward = parse_with("simple-amb 172.17.42.1:4001", &[]).unwrap().role;
     assert!(matches!(forward, Role::Forward(Forward::To { listen: Listen::Any(10000), .. })));
 }
@@ -126,7 +131,10 @@ fn a_ttl_is_rounded_up_to_whole_seconds() {
 
 #[test]
 fn a_fixed_address_is_registered_under_its_own_name() {
-    let instance = |words| register(words, &[]).config.target.instance.unwrap().to_string();
+    let instance = |words| match register(words, &[]).config.target.source {
+        Source::Fixed { instance, .. } => instance.to_string(),
+        source => panic!("{source:?}"),
+    };
     assert_eq!(instance("ambassador register --address 10.0.0.1:80 web a=b"), "10.0.0.1:80");
     assert_eq!(instance("ambassador register --address [fd00::1]:80 web"), "fd00::1:80");
     assert_eq!(
@@ -205,5 +213,36 @@ fn every_mistake_is_one_line_that_names_what_is_wrong_and_what_is_allowed() {
         for part in parts {
             assert!(line.contains(part), "{words}: {line}");
         }
+    }
+}
+
+#[test]
+fn every_container_is_registered_by_rules() {
+    let rules = |words| match register(words, &[]).config.target.source {
+        Source::Host { rules, .. } => rules,
+        source => panic!("{source:?}"),
+    };
+    let plain = rules("ambassador register --all");
+    assert!(!plain.explicit && plain.allowed.is_empty());
+    assert!(matches!(plain.reach, Reach::Published(_)));
+    let all = "ambassador register --all --explicit --internal --network n --allow-service a,b-*";
+    let rules = rules(all);
+    assert!(rules.explicit && rules.allowed.iter().any(|glob| glob.matches("b-1")));
+    assert!(matches!(rules.reach, Reach::Internal { network: Some(network) } if network == "n"));
+    for words in [
+        "register --all redis 6379 redis-A",
+        "register --all --address 10.0.0.1:1 a",
+        "register --all --instance a",
+        "register --explicit redis 6379 redis-A",
+        "register --internal redis 6379 redis-A",
+        "register --allow-service a redis 6379 redis-A",
+        "register --all --network n",
+        "register --all --internal --host-ip 10.0.0.1",
+        "register --all --internal --interface eth0",
+        "register --interface eth0 --host-ip 10.0.0.1 redis 6379 redis-A",
+        "register --interface eth0 --address 10.0.0.1:1 a",
+        "register --all --allow-service=",
+    ] {
+        refusal(&format!("ambassador {words}"), &[]);
     }
 }

@@ -74,13 +74,14 @@ pub(super) struct TypedForward {
 
 /// Keeps a container's published address in etcd.
 ///
-/// The entry PREFIX/SERVICE/CONTAINER exists while the container runs, is not paused,
-/// and its PORT is published. It is taken out before the container stops, and when this
-/// program is stopped.
+/// The entry PREFIX/SERVICE/CONTAINER exists while the container runs, is not paused or
+/// unhealthy, and its PORT is published. It is taken out before the container stops, and
+/// when this program is stopped.
 #[derive(Debug, Args)]
 #[command(
     args_override_self = true,
     override_usage = "ambassador register [OPTIONS] CONTAINER PORT SERVICE [KEY=VALUE...]\n       \
+                      ambassador register [OPTIONS] --all\n       \
                       ambassador register [OPTIONS] --address HOST:PORT SERVICE [KEY=VALUE...]"
 )]
 pub(super) struct TypedRegister {
@@ -88,6 +89,28 @@ pub(super) struct TypedRegister {
     /// entry after its address (an integer as a number, anything else as a string).
     #[arg(value_name = "CONTAINER PORT SERVICE")]
     pub(super) words: Vec<String>,
+    /// Registers every published port of every container of the host, as
+    /// PREFIX/SERVICE/HOSTNAME:CONTAINER:PORT. The service is what SERVICE_<PORT>_NAME or
+    /// SERVICE_NAME says, a label or a variable of the container; otherwise its image's name.
+    /// '-PORT' follows where the container has several ports, except with a port's own name.
+    /// SERVICE_IGNORE leaves out, SERVICE_ID names the instance, any other SERVICE_<KEY> is
+    /// an attribute; each also as SERVICE_<PORT>_<KEY>.
+    #[arg(long)]
+    pub(super) all: bool,
+    /// With --all: only what has a SERVICE_NAME.
+    #[arg(long)]
+    pub(super) explicit: bool,
+    /// With --all: the container's own address and port, for hosts that share a network.
+    #[arg(long)]
+    pub(super) internal: bool,
+    /// With --internal: the network whose address it is. [default: the one the container was
+    /// started in]
+    #[arg(long, value_name = "NAME")]
+    pub(super) network: Option<String>,
+    /// With --all: the services that may be registered, '*' and '?' being wildcards. May be
+    /// given several times, or separated by commas. [default: all]
+    #[arg(long, value_name = "GLOB", value_delimiter = ',')]
+    pub(super) allow_service: Vec<String>,
     /// Registers HOST:PORT, a service outside containers, for as long as this runs.
     #[arg(long, value_name = "HOST:PORT", value_parser = values::upstream)]
     pub(super) address: Option<HostPort>,
@@ -99,11 +122,16 @@ pub(super) struct TypedRegister {
     /// ports published everywhere HOST_IP, then COREOS_PRIVATE_IPV4]
     #[arg(long, value_name = "IP", value_parser = values::host_ip)]
     pub(super) host_ip: Option<IpAddr>,
+    /// The network interface whose address --host-ip is, as it is at start; IPv4 before IPv6.
+    /// [default: none]
+    #[arg(long, value_name = "NAME", conflicts_with = "host_ip")]
+    pub(super) interface: Option<String>,
     /// Registered only while a TCP connect to the address succeeds: tried every third
     /// of the TTL, out after 2 failures. [default: off]
     #[arg(long, value_name = "KIND")]
     pub(super) check: Option<Check>,
-    /// The last part of the key. [default: the container's name; HOST:PORT with --address]
+    /// The last part of the key. [default: the container's name; HOST:PORT with --address;
+    /// not with --all]
     #[arg(long, value_name = "NAME")]
     pub(super) instance: Option<InstanceName>,
     /// As whom to write, one entry for each: ambassador (PREFIX/SERVICE/CONTAINER, JSON),

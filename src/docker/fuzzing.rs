@@ -209,8 +209,9 @@ pub fn docker_time(data: &[u8]) {
 }
 
 fn started_ns(text: &str) -> Option<i64> {
-    let started_at = text.to_owned();
-    State { running: true, paused: false, restarting: false, started_at }.started_ns()
+    let mut state = State::default();
+    text.clone_into(&mut state.started_at);
+    state.started_ns()
 }
 
 /// Nanoseconds since 1970 as Docker writes them, by counting years and months.

@@ -1,10 +1,14 @@
-//! Docker's API over its socket, read only: `GET` of one container and of events.
+//! Docker's API over its socket, read only: `GET` of containers, of events and of the
+//! host's name.
 
 mod api;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod http1;
 mod lines;
+mod listed;
+mod signal;
+mod timestamp;
 
 use std::{
     error, fmt, io,
@@ -21,7 +25,8 @@ use serde::de::DeserializeOwned;
 use http1::{Head, MAX_BODY_BYTES, Reader};
 use lines::Lines;
 
-pub(crate) use api::{Binding, Container, Event};
+pub(crate) use api::{Binding, Container, Event, Port, Protocol};
+pub(crate) use listed::Listed;
 
 use crate::{address::HostPort, connect, report};
 
@@ -154,27 +159,56 @@ impl Client {
     /// `name` must be a container name: Docker also takes a unique prefix of an
     /// id, and `ab` would find the container `ab12…`.
     pub(crate) fn container(&mut self, name: &str) -> Result<Option<Container>, Error> {
+        let found = self.inspect(name)?;
+        Ok(found.filter(|container| container.name() == name))
+    }
+
+    /// The container whose id is `id`, all of it.
+    pub(crate) fn container_by_id(&mut self, id: &str) -> Result<Option<Container>, Error> {
+        // It becomes part of a path, and comes from whoever answers as Docker.
+        if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            let id = report::excerpt(id);
+            return Err(self.error(Problem::NotDockers(format!("'{id}' is no id"))));
+        }
+        let found = self.inspect(id)?;
+        Ok(found.filter(|container| container.id == id))
+    }
+
+    fn inspect(&mut self, name: &str) -> Result<Option<Container>, Error> {
         // Without a version in the path, which every engine serves at its own.
         let (status, body) = self.get(&format!("/containers/{name}/json"))?;
         match status {
-            200 => {
-                let container: Container = parse(&body).map_err(|problem| self.error(problem))?;
-                let is_it = container.name.strip_prefix('/').unwrap_or(&container.name) == name;
-                Ok(is_it.then_some(container))
-            }
+            200 => parse(&body).map(Some).map_err(|problem| self.error(problem)),
             404 if api::says_no_such_container(&body) => Ok(None),
             _ => Err(self.refused(status, &body)),
         }
     }
 
+    /// Every container that runs, also those that are paused or restarting.
+    pub(crate) fn running(&mut self) -> Result<Vec<Listed>, Error> {
+        self.get_json(api::LIST_PATH)
+    }
+
+    /// Every container there is.
+    pub(crate) fn existing(&mut self) -> Result<Vec<Listed>, Error> {
+        self.get_json(api::LIST_ALL_PATH)
+    }
+
     /// What the host is called that Docker runs on.
     pub(crate) fn host_name(&mut self) -> Result<String, Error> {
-        let (status, body) = self.get("/info")?;
-        if status != 200 {
-            return Err(self.refused(status, &body));
+        let api::Info { name } = self.get_json("/info")?;
+        // Keys are to bear it.
+        if name.is_empty() {
+            return Err(self.error(Problem::NotDockers("a host without a name".to_owned())));
         }
-        let api::Info { name } = parse(&body).map_err(|problem| self.error(problem))?;
         Ok(name)
+    }
+
+    fn get_json<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Error> {
+        match self.get(path)? {
+            (200, body) => parse(&body).map_err(|problem| self.error(problem)),
+            (status, body) => Err(self.refused(status, &body)),
+        }
     }
 
     /// Subscribes to the events of containers.

@@ -61,6 +61,16 @@ impl Entry {
     }
 }
 
+/// What was found under a key that was to be refreshed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// The value it was to hold; it lives on.
+    Ours,
+    Nothing,
+    /// Somebody else's value, which was left alone.
+    Foreign(String),
+}
+
 /// Why a call to etcd gave no usable answer.
 ///
 /// A variant exists only where some caller acts differently on it.

@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    Error, Listing, Position,
+    Error, Found, Listing, Position,
     access::{Access, Unusable},
     members::Member,
     transport::{Attempt, REQUEST_DEADLINE, Transport},
     v2,
-    v3::Session,
+    v3::{self, Session},
 };
 
 /// Which of etcd's two key spaces is used. They do not see each other.
@@ -111,14 +111,6 @@ impl Store {
         })
     }
 
-    /// The value stored under `key`; `None` where there is none.
-    pub(crate) fn get(&self, key: &str) -> Result<Option<String>, Error> {
-        self.ask(REQUEST_DEADLINE, |api, attempt| match api {
-            Api::V2 => v2::get(attempt, key),
-            Api::V3 => self.session.get(attempt, key),
-        })
-    }
-
     /// Stores `value` under `key` for `ttl_s` seconds, whatever is there.
     pub(crate) fn put(&self, key: &str, value: &str, ttl_s: u64) -> Result<(), Error> {
         self.ask(REQUEST_DEADLINE, |api, attempt| match api {
@@ -127,13 +119,27 @@ impl Store {
         })
     }
 
-    /// Lets `key` live for another `ttl_s` seconds, provided it still holds `value`. Wakes
-    /// no watcher.
-    pub(crate) fn refresh(&self, key: &str, value: &str, ttl_s: u64) -> Result<(), Error> {
+    /// Lets every key of `entries` live for another `ttl_s` seconds that still holds its
+    /// value, and says of each what it holds. Wakes no watcher.
+    pub(crate) fn refresh(
+        &self,
+        entries: &[(String, String)],
+        ttl_s: u64,
+    ) -> Result<Vec<Found>, Error> {
         self.ask(REQUEST_DEADLINE, |api, attempt| match api {
-            Api::V2 => v2::refresh(attempt, key, value, ttl_s),
-            Api::V3 => self.session.refresh(attempt, key, value, ttl_s),
+            Api::V2 => {
+                entries.iter().map(|(key, value)| v2::refresh(attempt, key, value, ttl_s)).collect()
+            }
+            Api::V3 => self.session.refresh(attempt, entries, ttl_s),
         })
+    }
+
+    /// How many entries are refreshed with one request, as far as is known.
+    pub(crate) fn refreshed_at_once(&self) -> usize {
+        match self.wanted.or(self.found()) {
+            Some(Api::V3) => v3::REFRESHED_AT_ONCE,
+            Some(Api::V2) | None => 1,
+        }
     }
 
     /// Deletes `key`, provided it still holds `value`.

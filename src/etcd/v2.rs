@@ -7,7 +7,7 @@ use serde::Deserialize;
 use ureq::http::HeaderMap;
 
 use super::{
-    Entry, Error, Listing, Position,
+    Entry, Error, Found, Listing, Position,
     access::Login,
     members::Member,
     transport::{Attempt, Header, Reply},
@@ -55,7 +55,7 @@ pub(super) fn wait(attempt: Attempt<'_>, directory: &str, listed: &Position) -> 
 }
 
 /// The value stored under `key`; `None` where there is none.
-pub(super) fn get(attempt: Attempt<'_>, key: &str) -> Result<Option<String>, Error> {
+fn get(attempt: Attempt<'_>, key: &str) -> Result<Option<String>, Error> {
     let reply =
         attempt.get(&path(key), &authorization(attempt)?.headers(), &[("quorum", "true")])?;
     match answer(attempt, reply, key) {
@@ -72,22 +72,29 @@ pub(super) fn put(attempt: Attempt<'_>, key: &str, value: &str, ttl_s: u64) -> R
         .map(drop)
 }
 
-/// Lets `key` live for another `ttl_s` seconds, provided it still holds `value`. Wakes no
-/// watcher.
+/// Lets `key` live for another `ttl_s` seconds, provided it still holds `value`, and says
+/// what it holds. Wakes no watcher.
 pub(super) fn refresh(
     attempt: Attempt<'_>,
     key: &str,
     value: &str,
     ttl_s: u64,
-) -> Result<(), Error> {
+) -> Result<Found, Error> {
     let form = [
         ("ttl", &ttl_s.to_string()[..]),
         ("refresh", "true"),
         ("prevExist", "true"),
         ("prevValue", value),
     ];
-    answer(attempt, attempt.put_form(&path(key), &authorization(attempt)?.headers(), &form)?, key)
-        .map(drop)
+    let reply = attempt.put_form(&path(key), &authorization(attempt)?.headers(), &form)?;
+    match answer(attempt, reply, key) {
+        Ok(_) => Ok(Found::Ours),
+        Err(Error::NoSuchKey { .. }) => Ok(Found::Nothing),
+        Err(Error::CompareFailed { .. }) => {
+            Ok(get(attempt, key)?.map_or(Found::Nothing, Found::Foreign))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes `key`, provided it still holds `value`.

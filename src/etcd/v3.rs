@@ -22,11 +22,14 @@ use self::{
     answers::{Done, Granted, KeptAlive, Left, Transaction, text},
     gateway::{Failure, Gateway, NOT_FOUND},
 };
-use super::{Error, Listing, Position, transport::Attempt};
+use super::{Error, Found, Listing, Position, transport::Attempt};
 
 #[cfg(any(test, fuzzing))]
 pub(super) use answers::WatchLine;
 pub(super) use answers::{Heard, Range, heard};
+
+/// How many keys one transaction asks about: etcd allows 128 (`--max-txn-ops`).
+pub(super) const REFRESHED_AT_ONCE: usize = 100;
 
 /// What is remembered between requests.
 #[derive(Debug, Default)]
@@ -123,13 +126,6 @@ impl Session {
         }
     }
 
-    /// The value stored under `key`; `None` where there is none.
-    pub(super) fn get(&self, attempt: Attempt<'_>, key: &str) -> Result<Option<String>, Error> {
-        let range: Range =
-            self.gateway.must(attempt, "/kv/range", &json!({ "key": base64(key) }))?;
-        Ok(range.kvs.first().map(|found| text(&found.value)))
-    }
-
     /// Stores `value` under `key` for as long as our lease lives, whatever is there.
     pub(super) fn put(
         &self,
@@ -191,32 +187,46 @@ impl Session {
         Ok(lease)
     }
 
-    /// Keeps our lease alive, and makes sure that `key` still holds `value` under it. Wakes
-    /// no watcher.
+    /// Keeps our lease alive, and makes sure that every key of `entries` still holds its
+    /// value under it. Wakes no watcher.
     pub(super) fn refresh(
         &self,
         attempt: Attempt<'_>,
-        key: &str,
-        value: &str,
+        entries: &[(String, String)],
         ttl_s: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Found>, Error> {
         let lease = self.lease(attempt, ttl_s)?;
-        let is_ours = [
-            holds(key, value),
-            json!({
-                "key": base64(key), "target": "LEASE", "result": "EQUAL", "lease": lease.id,
-            }),
-        ];
-        match self.transact(attempt, key, &is_ours, &json!([]))? {
-            // Ours, but put under a lease of before, whose end would take it along.
-            Transacted::Found(Some(found)) if found == value => {
-                let put = json!([{ "request_put": {
-                    "key": base64(key), "value": base64(value), "lease": lease.id,
-                }}]);
-                self.done_if_held(attempt, key, value, &put)
-            }
-            transacted => transacted.into_result(key),
+        let ranges: Vec<Value> = entries
+            .iter()
+            .map(|(key, _)| json!({ "request_range": { "key": base64(key) } }))
+            .collect();
+        let request = json!({ "compare": [], "success": ranges, "failure": [] });
+        let answer: Transaction = self.gateway.must(attempt, "/kv/txn", &request)?;
+        if answer.responses.len() != entries.len() {
+            let (keys, answers) = (entries.len(), answer.responses.len());
+            return Err(attempt.unusable(&format!("{answers} answers about {keys} keys")));
         }
+        let found = entries.iter().zip(answer.responses).map(|((key, value), response)| {
+            let Some(stored) = response.response_range.kvs.into_iter().next() else {
+                return Ok(Found::Nothing);
+            };
+            let held = text(&stored.value);
+            if held != *value {
+                return Ok(Found::Foreign(held));
+            }
+            if stored.lease == lease.id {
+                return Ok(Found::Ours);
+            }
+            // Ours, but put under a lease of before, whose end would take it along.
+            let put = json!([{ "request_put": {
+                "key": base64(key), "value": base64(value), "lease": lease.id,
+            }}]);
+            match self.transact(attempt, key, value, &put)? {
+                Transacted::Done => Ok(Found::Ours),
+                Transacted::Not(held) => Ok(held.map_or(Found::Nothing, Found::Foreign)),
+            }
+        });
+        found.collect()
     }
 
     /// Deletes `key`, provided it still holds `value`.
@@ -227,27 +237,25 @@ impl Session {
         value: &str,
     ) -> Result<(), Error> {
         let delete = json!([{ "request_delete_range": { "key": base64(key) } }]);
-        self.done_if_held(attempt, key, value, &delete)
+        let key = key.to_owned();
+        match self.transact(attempt, &key, value, &delete)? {
+            Transacted::Done => Ok(()),
+            Transacted::Not(None) => Err(Error::NoSuchKey { key }),
+            Transacted::Not(Some(_)) => Err(Error::CompareFailed { key }),
+        }
     }
 
-    fn done_if_held(
+    /// Does `actions` if `key` holds `value`; otherwise says what it holds.
+    fn transact(
         &self,
         attempt: Attempt<'_>,
         key: &str,
         value: &str,
         actions: &Value,
-    ) -> Result<(), Error> {
-        self.transact(attempt, key, &[holds(key, value)], actions)?.into_result(key)
-    }
-
-    /// Does `actions` if all of `compare` holds; otherwise says what `key` holds.
-    fn transact(
-        &self,
-        attempt: Attempt<'_>,
-        key: &str,
-        compare: &[Value],
-        actions: &Value,
     ) -> Result<Transacted, Error> {
+        let compare = json!([{
+            "key": base64(key), "target": "VALUE", "result": "EQUAL", "value": base64(value),
+        }]);
         let found = json!([{ "request_range": { "key": base64(key) } }]);
         let request = json!({ "compare": compare, "success": actions, "failure": found });
         let answer: Transaction = self.gateway.must(attempt, "/kv/txn", &request)?;
@@ -256,7 +264,7 @@ impl Session {
         }
         let range = answer.responses.into_iter().next().map(|response| response.response_range);
         let found = range.and_then(|range| range.kvs.into_iter().next());
-        Ok(Transacted::Found(found.map(|found| text(&found.value))))
+        Ok(Transacted::Not(found.map(|found| text(&found.value))))
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Lease>> {
@@ -268,22 +276,7 @@ impl Session {
 enum Transacted {
     Done,
     /// It was not done, because the key holds this.
-    Found(Option<String>),
-}
-
-impl Transacted {
-    fn into_result(self, key: &str) -> Result<(), Error> {
-        let key = key.to_owned();
-        match self {
-            Transacted::Done => Ok(()),
-            Transacted::Found(None) => Err(Error::NoSuchKey { key }),
-            Transacted::Found(Some(_)) => Err(Error::CompareFailed { key }),
-        }
-    }
-}
-
-fn holds(key: &str, value: &str) -> Value {
-    json!({ "key": base64(key), "target": "VALUE", "result": "EQUAL", "value": base64(value) })
+    Not(Option<String>),
 }
 
 /// Everything below `directory`: from `directory/` to what comes after the last key that

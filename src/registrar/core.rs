@@ -1,18 +1,22 @@
-//! What to do with etcd, decided without doing it: `step` takes what happened
-//! and the time, and gives back what is to be done.
+//! What to do with etcd, decided without doing it: `note` takes what happened, and
+//! `next` gives back the one thing that is to be done first.
 //!
 //! Wanted (what Docker runs) is held against the entries (what was written).
 //! Each entry has one status and one moment when it is due; everything else
-//! follows from the two.
+//! follows from the two. One thing at a time, because what happens while etcd is asked
+//! may change what is to be done then.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
 use log::Level;
 
-use super::wanted::{Life, Wanted};
+use super::{
+    pace::Pace,
+    wanted::{Life, Wanted},
+};
 use crate::{address::HostPort, backoff::Backoff, report, service::Instance};
 
 /// How long entries are kept and refreshed while Docker gives no valid answer.
@@ -93,10 +97,8 @@ pub(super) enum Action {
         key: String,
         value: String,
     },
-    Refresh {
-        key: String,
-        value: String,
-    },
+    /// Keys, and what each should hold.
+    Refresh(Vec<(String, String)>),
     Remove {
         key: String,
         value: String,
@@ -147,6 +149,12 @@ pub(super) struct Core {
     leaving: HashMap<String, (Life, Instant)>,
     checks: HashMap<Probe, Check>,
     docker_silent_since: Option<Instant>,
+    /// To be done before anything else.
+    first: VecDeque<Action>,
+    pace: Pace,
+    /// etcd is not asked before, because it failed a moment ago.
+    paused_until: Option<Instant>,
+    pauses: Backoff,
 }
 
 #[derive(Debug, Default)]
@@ -168,46 +176,104 @@ impl Core {
             leaving: HashMap::new(),
             checks: HashMap::new(),
             docker_silent_since: None,
+            first: VecDeque::new(),
+            pace: Pace::new(),
+            paused_until: None,
+            pauses: Backoff::for_requests(),
         }
     }
 
-    /// Takes note of `input` and says what is to be done at `now`.
-    pub(super) fn step(&mut self, input: Input, now: Instant) -> Vec<Action> {
-        let mut actions = Vec::new();
+    /// Takes note of what happened.
+    pub(super) fn note(&mut self, input: Input, now: Instant) {
         match input {
             Input::Wanted(wanted) => self.note_wanted(wanted, now),
-            Input::DockerSilent => self.note_silence(now, &mut actions),
+            Input::DockerSilent => self.note_silence(now),
             Input::Killed { container, signal, at_ns } => {
                 self.note_kill(&container, signal, at_ns, now);
             }
-            Input::Checked { probe, is_reachable } => {
-                self.note_check(probe, is_reachable, &mut actions);
-            }
-            Input::Outcome { key, outcome } => self.note_outcome(&key, outcome, now, &mut actions),
+            Input::Checked { probe, is_reachable } => self.note_check(probe, is_reachable),
+            Input::Outcome { key, outcome } => self.note_outcome(&key, outcome, now),
             Input::Tick => {}
         }
         self.reconcile(now);
-        self.take_due_actions(now, &mut actions);
-        actions
     }
 
-    /// When `step` must be called again, at the latest.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let entries = self.entries.values().filter(|entry| entry.status != Status::Lost);
-        let returns = self.leaving.values().map(|(_, until)| *until);
-        entries.map(|entry| entry.due).chain(returns).min()
-    }
-
-    /// What must be checked.
-    pub(super) fn probes(&self) -> Vec<Probe> {
-        let mut probes: Vec<Probe> = Vec::new();
-        for probe in self.wanted.iter().map(Probe::of) {
-            // Several entries may stand for one address.
-            if !probes.contains(&probe) {
-                probes.push(probe);
-            }
+    /// What is to be done first, if anything is due. Its outcome must be noted before the
+    /// next call. A refresh has up to `most` entries.
+    pub(super) fn next(&mut self, now: Instant, most: usize) -> Option<Action> {
+        if let Some(action) = self.first.pop_front() {
+            return Some(action);
         }
-        probes
+        if self.paused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        let may_write = self.pace.allows(now);
+        let is_due = |(_, entry): &(&String, &Entry)| match entry.status {
+            Status::Lost => false,
+            Status::Unwritten => entry.due <= now && may_write,
+            Status::Written | Status::Foreign | Status::Leaving => entry.due <= now,
+        };
+        // What leaves goes first: clients must not be sent there any more.
+        let first = self
+            .entries
+            .iter()
+            .filter(is_due)
+            .min_by_key(|(_, entry)| (entry.status != Status::Leaving, entry.due))?;
+        let (key, status) = (first.0.clone(), first.1.status);
+        if status.is_refreshed() {
+            return Some(Action::Refresh(self.refresh(now, most)));
+        }
+        let entry = self.entries.get_mut(&key).expect("it was found above");
+        // Until its outcome is known; then it is set anew.
+        entry.due = now + self.refresh_interval;
+        let value = entry.wanted.value.clone();
+        Some(if status == Status::Leaving {
+            let value = entry.stored.last().unwrap_or(&value).clone();
+            Action::Remove { key, value }
+        } else {
+            self.pace.take();
+            entry.put = Some(now);
+            entry.stored.retain(|stored| *stored != value);
+            entry.stored.push(value.clone());
+            Action::Put { key, value }
+        })
+    }
+
+    /// Up to `most` entries that are due for a refresh, or soon will be: the fewer requests,
+    /// the better, where one request can be for many.
+    fn refresh(&mut self, now: Instant, most: usize) -> Vec<(String, String)> {
+        let soon = now + self.refresh_interval / 2;
+        let mut due: Vec<(&String, &mut Entry)> = self
+            .entries
+            .iter_mut()
+            .filter(|(_, entry)| entry.status.is_refreshed() && entry.due <= soon)
+            .collect();
+        due.sort_by_key(|(_, entry)| entry.due);
+        let refresh = |(key, entry): (&String, &mut Entry)| {
+            entry.due = now + self.refresh_interval;
+            (key.clone(), entry.wanted.value.clone())
+        };
+        due.into_iter().take(most).map(refresh).collect()
+    }
+
+    /// When `next` may have something new to say.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let due = |entry: &Entry| match entry.status {
+            Status::Lost => None,
+            Status::Unwritten => Some(entry.due.max(self.pace.next())),
+            Status::Written | Status::Foreign | Status::Leaving => Some(entry.due),
+        };
+        let entries = self.entries.values().filter_map(due).min();
+        let entries = entries.map(|due| self.paused_until.map_or(due, |until| due.max(until)));
+        let returns = self.leaving.values().map(|(_, until)| *until);
+        entries.into_iter().chain(returns).min()
+    }
+
+    /// What must be checked; several entries may stand for one address.
+    pub(super) fn probes(&self) -> Vec<Probe> {
+        let mut known = HashSet::new();
+        let probes = self.wanted.iter().map(Probe::of);
+        probes.filter(|probe| known.insert(probe.clone())).collect()
     }
 
     /// Keys that may hold a value of ours, with every such value.
@@ -220,18 +286,19 @@ impl Core {
 
     fn note_wanted(&mut self, wanted: Vec<Wanted>, now: Instant) {
         self.docker_silent_since = None;
-        self.checks.retain(|probe, _| wanted.iter().any(|w| Probe::of(w) == *probe));
         self.wanted = wanted;
+        let probes: HashSet<Probe> = self.probes().into_iter().collect();
+        self.checks.retain(|probe, _| probes.contains(probe));
         self.write_lost_entries(now);
     }
 
-    fn note_silence(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    fn note_silence(&mut self, now: Instant) {
         let since = *self.docker_silent_since.get_or_insert(now);
         self.write_lost_entries(now);
         if now.duration_since(since) >= DOCKER_SILENCE && !self.wanted.is_empty() {
             let silence = report::duration(DOCKER_SILENCE);
             let text = format!("Docker gave no valid answer for {silence}: entries are taken out");
-            actions.push(Action::Say(Level::Warn, text));
+            self.say(Level::Warn, text);
             self.wanted.clear();
         }
     }
@@ -265,7 +332,7 @@ impl Core {
         }
     }
 
-    fn note_check(&mut self, probe: Probe, is_reachable: bool, actions: &mut Vec<Action>) {
+    fn note_check(&mut self, probe: Probe, is_reachable: bool) {
         if !self.wanted.iter().any(|wanted| Probe::of(wanted) == probe) {
             return; // It was replaced while the check was under way.
         }
@@ -283,17 +350,21 @@ impl Core {
             let text = format!(
                 "{address} failed {FAILED_CHECKS} checks in a row: {fate} until it takes connections"
             );
-            actions.push(Action::Say(Level::Warn, text));
+            self.say(Level::Warn, text);
         }
     }
 
-    fn note_outcome(
-        &mut self,
-        key: &str,
-        outcome: Outcome,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) {
+    fn say(&mut self, level: Level, text: String) {
+        self.first.push_back(Action::Say(level, text));
+    }
+
+    fn note_outcome(&mut self, key: &str, outcome: Outcome, now: Instant) {
+        if outcome != Outcome::Failed {
+            self.paused_until = None;
+            self.pauses.reset();
+        } else if self.paused_until.is_none_or(|until| until <= now) {
+            self.paused_until = Some(now + self.pauses.next());
+        }
         let Some(entry) = self.entries.get_mut(key) else { return };
         match (entry.status, outcome) {
             (_, Outcome::Failed) => {
@@ -315,15 +386,17 @@ impl Core {
                 }
             }
             (Status::Leaving, Outcome::Done | Outcome::Missing) => {
-                actions.push(Action::Say(Level::Info, format!("{key} removed")));
                 self.entries.remove(key);
+                self.say(Level::Info, format!("{key} removed"));
                 return;
             }
             (Status::Unwritten, _) => {
                 let (address, ttl) = (&entry.wanted.address, report::duration(self.ttl));
                 let text = format!("{key} registered at {address} for {ttl} at a time");
-                actions.push(Action::Say(Level::Info, text));
                 entry.confirm(now, self.refresh_interval);
+                entry.backoff.reset();
+                self.say(Level::Info, text);
+                return;
             }
             (Status::Written | Status::Foreign, Outcome::Done) => {
                 entry.confirm(now, self.refresh_interval);
@@ -336,11 +409,12 @@ impl Core {
                     entry.status = Status::Unwritten;
                     entry.due = now;
                 } else {
-                    actions.push(Action::Look);
+                    self.first.push_back(Action::Look);
                 }
             }
             (Status::Written | Status::Foreign, Outcome::Foreign(value)) => {
-                entry.meet_foreign(&value, now, self.refresh_interval, actions);
+                let warning = entry.meet_foreign(&value, now, self.refresh_interval);
+                self.first.extend(warning.map(|text| Action::Say(Level::Warn, text)));
             }
             // Nothing is done to it before Docker has been asked.
             (Status::Lost, _) => {}
@@ -374,10 +448,10 @@ impl Core {
                 }
             }
         }
-        let up: Vec<&str> =
+        let up: HashSet<&str> =
             self.wanted.iter().filter(|w| self.is_up(w)).map(|w| w.key.as_str()).collect();
         self.entries.retain(|key, entry| {
-            if up.contains(&key.as_str()) {
+            if up.contains(key.as_str()) {
                 return true;
             }
             if entry.status != Status::Leaving && entry.may_be_ours() {
@@ -397,30 +471,12 @@ impl Core {
             !self.has_checks || self.checks.get(&Probe::of(wanted)).is_some_and(|c| c.is_up);
         !has_left && is_reachable
     }
+}
 
-    fn take_due_actions(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        for (key, entry) in &mut self.entries {
-            if entry.due > now {
-                continue;
-            }
-            let (key, value) = (key.clone(), entry.wanted.value.clone());
-            actions.push(match entry.status {
-                Status::Lost => continue,
-                Status::Unwritten => {
-                    entry.put = Some(now);
-                    entry.stored.retain(|stored| *stored != value);
-                    entry.stored.push(value.clone());
-                    Action::Put { key, value }
-                }
-                Status::Written | Status::Foreign => Action::Refresh { key, value },
-                Status::Leaving => {
-                    let value = entry.stored.last().unwrap_or(&value).clone();
-                    Action::Remove { key, value }
-                }
-            });
-            // Until its outcome is known; then it is set anew.
-            entry.due = now + self.refresh_interval;
-        }
+impl Status {
+    /// Whether etcd is to be asked whether it still holds our value.
+    fn is_refreshed(self) -> bool {
+        matches!(self, Status::Written | Status::Foreign)
     }
 }
 
@@ -449,31 +505,31 @@ impl Entry {
         !self.stored.is_empty()
     }
 
+    /// Leaves `value` alone if it is another host's; what is to be said of it, if it is news.
     fn meet_foreign(
         &mut self,
         value: &str,
         now: Instant,
         refresh_interval: Duration,
-        actions: &mut Vec<Action>,
-    ) {
+    ) -> Option<String> {
         let host = value.parse::<Instance>().map(|instance| instance.address.host);
         if host.is_ok_and(|host| host == self.wanted.address.host) {
             // Left over from an earlier life on this host, or a second registrar.
             self.status = Status::Unwritten;
             self.due = self.put.map_or(now, |put| (put + REWRITE_GAP).max(now));
-            return;
-        }
-        if self.status != Status::Foreign {
-            self.status = Status::Foreign;
-            self.stored.clear();
-            let (key, value) = (&self.wanted.key, report::excerpt(value));
-            let text = format!(
-                "{key} was taken over by another registrar ({value}): left alone until it \
-                 vanishes or our container starts again"
-            );
-            actions.push(Action::Say(Level::Warn, text));
+            return None;
         }
         self.due = now + refresh_interval;
+        if self.status == Status::Foreign {
+            return None;
+        }
+        self.status = Status::Foreign;
+        self.stored.clear();
+        let (key, value) = (&self.wanted.key, report::excerpt(value));
+        Some(format!(
+            "{key} was taken over by another registrar ({value}): left alone until it vanishes \
+             or our container starts again"
+        ))
     }
 }
 

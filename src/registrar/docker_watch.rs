@@ -1,11 +1,16 @@
 //! The two threads that ask Docker, so that the registrar never waits for it:
-//! one follows events, one looks at the container.
+//! one follows events, one looks at containers.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 use log::debug;
 
+use super::running::{Running, Subject};
 use crate::{
     backoff::Backoff,
     docker::{self, Client, Container, Event},
@@ -24,7 +29,8 @@ const STREAM_LIFE: Duration = Duration::from_secs(5);
 pub(super) enum Report {
     /// What Docker calls its host.
     HostName(String),
-    Looked(Result<Option<Container>, String>),
+    /// The containers that were asked about, as far as there are any.
+    Looked(Result<Vec<Container>, String>),
     Killed {
         container: String,
         signal: Option<i32>,
@@ -36,40 +42,84 @@ pub(super) enum Report {
     Unsubscribed(String),
 }
 
-/// Asks for a look; requests that come while one waits are one.
+/// Which containers are looked at.
 #[derive(Debug, Clone)]
-pub(super) struct LookRequests(Sender<()>);
+pub(super) enum Scope {
+    /// The one of this name.
+    Named(String),
+    /// Everything that runs on the host.
+    Host,
+}
+
+/// Asks for looks; requests that come while one waits are one.
+#[derive(Debug, Clone)]
+pub(super) struct LookRequests {
+    wake: Sender<()>,
+    subject: Arc<Mutex<Subject>>,
+}
 
 impl LookRequests {
+    /// At everything, whatever was seen before.
     pub(super) fn ask(&self) {
-        match self.0.try_send(()) {
+        self.subject().everything = true;
+        self.wake();
+    }
+
+    /// At the container whose id is `id`.
+    fn ask_about(&self, id: &str) {
+        self.subject().containers.insert(id.to_owned());
+        self.wake();
+    }
+
+    fn wake(&self) {
+        match self.wake.try_send(()) {
             Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
         }
     }
+
+    fn subject(&self) -> MutexGuard<'_, Subject> {
+        self.subject.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-pub(super) fn look_requests() -> (LookRequests, Receiver<()>) {
-    let (sender, receiver) = crossbeam_channel::bounded(1);
-    (LookRequests(sender), receiver)
+/// What the looker takes the requests from.
+#[derive(Debug)]
+pub(super) struct LookRequested {
+    woken: Receiver<()>,
+    subject: Arc<Mutex<Subject>>,
 }
 
-/// The thread that looks at the container: when asked, and every 15 s.
+impl LookRequested {
+    /// What was asked for since the last time; nothing in particular if nothing was.
+    fn take(&self) -> Subject {
+        mem::take(&mut *self.subject.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+pub(super) fn look_requests() -> (LookRequests, LookRequested) {
+    let (wake, woken) = crossbeam_channel::bounded(1);
+    let subject = Arc::<Mutex<Subject>>::default();
+    (LookRequests { wake, subject: Arc::clone(&subject) }, LookRequested { woken, subject })
+}
+
+/// The thread that looks at containers: when asked, and every 15 s.
 #[derive(Debug)]
 pub(crate) struct Looker {
     pub(super) address: docker::Address,
-    pub(super) container: String,
+    pub(super) scope: Scope,
     /// Asked for once, before the first look.
     pub(super) needs_host_name: bool,
-    pub(super) requests: Receiver<()>,
+    pub(super) requests: LookRequested,
     pub(super) reports: Sender<Report>,
 }
 
 impl Looker {
     pub(crate) fn run(mut self, stop: &Stop) {
         let mut client = Client::new(self.address.clone());
+        let mut running = Running::default();
         let mut backoff = Backoff::for_requests();
         loop {
-            let looked = self.look(&mut client);
+            let looked = self.look(&mut client, &mut running);
             let pause = match looked {
                 Ok(_) => {
                     backoff.reset();
@@ -82,22 +132,28 @@ impl Looker {
                 return;
             }
             select! {
-                recv(self.requests) -> _ => {}
+                recv(self.requests.woken) -> _ => {}
                 recv(stop.asked()) -> _ => return,
                 default(pause) => {}
             }
         }
     }
-}
 
-impl Looker {
-    fn look(&mut self, client: &mut Client) -> Result<Option<Container>, docker::Error> {
+    fn look(
+        &mut self,
+        client: &mut Client,
+        running: &mut Running,
+    ) -> Result<Vec<Container>, docker::Error> {
         if self.needs_host_name {
             // Without a registrar the process is ending.
             let _ = self.reports.send(Report::HostName(client.host_name()?));
             self.needs_host_name = false;
         }
-        client.container(&self.container)
+        let subject = self.requests.take();
+        match &self.scope {
+            Scope::Named(name) => client.container(name).map(Vec::from_iter),
+            Scope::Host => running.look(client, &subject),
+        }
     }
 }
 
@@ -105,7 +161,7 @@ impl Looker {
 #[derive(Debug)]
 pub(crate) struct EventWatcher {
     pub(super) address: docker::Address,
-    pub(super) container: String,
+    pub(super) scope: Scope,
     pub(super) looks: LookRequests,
     pub(super) reports: Sender<Report>,
 }
@@ -143,19 +199,24 @@ impl EventWatcher {
     }
 
     fn note(&self, event: &Event) {
+        let id = event.container();
         // By name, because the id changes when the container is made anew, and by
         // its old name, because a rename takes the name away.
-        if !event.names().any(|name| name == self.container) {
+        let is_ours = match &self.scope {
+            Scope::Named(name) => event.names().any(|of_event| of_event == name),
+            Scope::Host => !id.is_empty(),
+        };
+        if !is_ours {
             return;
         }
-        debug!("Docker says {} of {}", event.action, self.container);
+        let name = event.names().next().unwrap_or(id);
+        debug!("Docker says {} of {name}", event.action);
         if event.action == "kill" {
-            let container = event.container().to_owned();
-            let (signal, at_ns) = (event.signal(), event.time_nano);
+            let (container, signal, at_ns) = (id.to_owned(), event.signal(), event.time_nano);
             // Without a registrar the process is ending.
             let _ = self.reports.send(Report::Killed { container, signal, at_ns });
         }
         // An inspection may show a later state than the event: only it is believed.
-        self.looks.ask();
+        self.looks.ask_about(id);
     }
 }

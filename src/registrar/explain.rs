@@ -1,8 +1,11 @@
 //! What would be registered, and by which rule, without writing anything.
 
-use super::{Config, Source, wanted::Verdict};
+use super::{
+    Config, Source,
+    wanted::{Judged, Verdict, Wanted},
+};
 use crate::{
-    docker,
+    docker::{self, Client, Container},
     report::{self, Failure},
 };
 
@@ -11,50 +14,92 @@ use crate::{
 pub(crate) fn explain(config: &Config) -> Result<String, Failure> {
     let target = &config.target;
     let (wanted, why) = match &target.source {
-        Source::Fixed(address) => {
+        Source::Fixed { address, .. } => {
             let wanted = target.fixed().expect("a fixed address has entries");
             (wanted, format!("{address} was given as --address"))
         }
-        Source::Container { name, port, host_ip, docker } => {
-            let mut client = docker::Client::new(docker.clone());
-            let failed = |error: docker::Error| Failure::Running(report::chain(&error));
-            let container = client.container(name).map_err(failed)?;
+        Source::Container { one, docker } => {
+            let mut client = Client::new(docker.clone());
+            let container = client.container(&one.container).map_err(failed)?;
             let host_name = match target.names_the_host() {
                 true => client.host_name().map_err(failed)?,
                 false => String::new(),
             };
-            let verdict = target.judge(name, *port, host_ip, container.as_ref(), &host_name);
+            let judged = one.judge(target, container.as_ref(), &host_name);
             let not_registered = |why: &str| format!("not registered: {why}");
-            match verdict {
-                Verdict::Present(wanted) => {
-                    let published: Vec<String> = container
-                        .iter()
-                        .flat_map(|container| container.bindings(port.get()).unwrap_or_default())
-                        .map(|binding| format!("{}:{}", binding.host_ip, binding.host_port))
-                        .collect();
-                    let published = published.join(", ");
-                    let rule = wanted.first().map_or("", |wanted| host_ip.rule(&wanted.address));
-                    (
-                        wanted,
-                        format!("container {name} publishes {port}/tcp at {published}; {rule}"),
-                    )
-                }
-                Verdict::Absent(why) | Verdict::Unpublished(why) => {
+            match judged.verdict {
+                Verdict::Present { wanted, rule } => (wanted, rule),
+                Verdict::Absent(why) | Verdict::Mistake(why) => {
                     return Err(Failure::Running(not_registered(&why)));
                 }
                 Verdict::NotYet => {
-                    let why = format!("Docker has not assigned {port}/tcp of {name} a port yet");
-                    return Err(Failure::Running(not_registered(&why)));
+                    return Err(Failure::Running(not_registered(&not_yet(&judged))));
                 }
                 Verdict::Unreachable(why) => return Err(Failure::Usage(not_registered(&why))),
             }
         }
+        Source::Host { docker, .. } => return explain_host(config, docker),
     };
+    let ttl = lifetime(config);
+    Ok(format!("{}{ttl}\nwhy    {why}", entries(&wanted, "key    ", "value  ")))
+}
+
+/// Every container there is, also those that do not run, and what becomes of its ports.
+fn explain_host(config: &Config, docker: &docker::Address) -> Result<String, Failure> {
+    let mut client = Client::new(docker.clone());
+    let host_name = client.host_name().map_err(failed)?;
+    let listed = client.existing().map_err(failed)?;
+    let mut containers: Vec<Container> = Vec::new();
+    for container in listed {
+        containers.extend(client.container_by_id(&container.id).map_err(failed)?);
+    }
+    let judged = config.target.judge(&containers, &host_name);
+    let subjects: Vec<String> = judged.iter().map(subject).collect();
+    let width = subjects.iter().map(String::len).max().unwrap_or_default();
+    let indent = " ".repeat(width + 2);
+    let mut text = String::new();
+    for (judged, subject) in judged.iter().zip(subjects) {
+        let told = match &judged.verdict {
+            Verdict::Present { wanted, rule } => {
+                format!("{}why    {rule}\n", entries(wanted, "key    ", "value  "))
+            }
+            Verdict::Absent(why) | Verdict::Mistake(why) | Verdict::Unreachable(why) => {
+                format!("not registered: {why}\n")
+            }
+            Verdict::NotYet => format!("not registered: {}\n", not_yet(judged)),
+        };
+        let mut lines = told.lines();
+        let first = lines.next().unwrap_or_default();
+        text.push_str(&format!("{subject:width$}  {first}\n"));
+        lines.for_each(|line| text.push_str(&format!("{indent}{line}\n")));
+    }
+    let count = containers.len();
+    Ok(format!("{text}{count} containers on host {host_name}; {}", lifetime(config)))
+}
+
+fn subject(judged: &Judged) -> String {
+    match judged.port {
+        Some(port) => format!("{} {port}", judged.container),
+        None => judged.container.clone(),
+    }
+}
+
+fn entries(wanted: &[Wanted], key: &str, value: &str) -> String {
+    let lines = |wanted: &Wanted| format!("{key}{}\n{value}{}\n", wanted.key, wanted.value);
+    wanted.iter().map(lines).collect()
+}
+
+fn not_yet(judged: &Judged) -> String {
+    let port = judged.port.map(|port| port.to_string()).unwrap_or_default();
+    format!("Docker has not assigned {port} of {} a port yet", judged.container)
+}
+
+fn lifetime(config: &Config) -> String {
     let ttl = config.ttl.as_secs();
     let check = if config.has_check { "while a TCP connect succeeds" } else { "without a check" };
-    let entries: String = wanted
-        .iter()
-        .map(|wanted| format!("key    {}\nvalue  {}\n", wanted.key, wanted.value))
-        .collect();
-    Ok(format!("{entries}ttl    {ttl} s, refreshed every third of it, {check}\nwhy    {why}"))
+    format!("ttl    {ttl} s, refreshed every third of it, {check}")
+}
+
+fn failed(error: docker::Error) -> Failure {
+    Failure::Running(report::chain(&error))
 }

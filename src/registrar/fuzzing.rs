@@ -2,7 +2,11 @@
 
 use std::{net::IpAddr, num::NonZeroU16, str};
 
-use super::wanted::{HostIp, Source, Target, Verdict};
+use super::{
+    host_ip::HostIp,
+    one::One,
+    wanted::{Source, Target, Verdict},
+};
 use crate::{
     address::Host,
     docker::{self, Container},
@@ -23,24 +27,24 @@ pub fn verdict(data: &[u8]) {
         let ip = text.parse::<IpAddr>().ok()?.to_canonical();
         (!ip.is_unspecified()).then_some(ip)
     };
-    let host_ip = HostIp { chosen: ip(chosen), ambient: ip(ambient) };
+    let host_ip = HostIp { chosen: ip(chosen), interface: None, ambient: ip(ambient) };
     let port = NonZeroU16::new(6379).expect("not 0");
-    let target = Target {
-        prefix: "/services".parse().expect("a valid prefix"),
+    let one = One {
+        container: "redis".to_owned(),
+        port,
         service: "redis-A".parse().expect("a valid name"),
         instance: None,
-        formats: vec![Format::Ambassador],
         attributes: Vec::new(),
-        source: Source::Container {
-            name: "redis".to_owned(),
-            port,
-            host_ip: host_ip.clone(),
-            docker: docker::Address::default(),
-        },
+        host_ip: host_ip.clone(),
+    };
+    let target = Target {
+        prefix: "/services".parse().expect("a valid prefix"),
+        formats: vec![Format::Ambassador],
+        source: Source::Container { one: one.clone(), docker: docker::Address::default() },
     };
 
-    match target.judge("redis", port, &host_ip, Some(&container), "") {
-        Verdict::Present(wanted) => {
+    match one.judge(&target, Some(&container), "").verdict {
+        Verdict::Present { wanted, .. } => {
             let [wanted] = &wanted[..] else { panic!("one format, {} entries", wanted.len()) };
             let instance = wanted.value.parse::<Instance>().expect("what is written is read");
             assert_eq!(instance.address, wanted.address);
@@ -53,7 +57,7 @@ pub fn verdict(data: &[u8]) {
             assert!(published.iter().any(|binding| binding.host_port == port), "{port}");
             assert!(container.state.running && !container.state.paused);
         }
-        Verdict::Absent(why) | Verdict::Unpublished(why) | Verdict::Unreachable(why) => {
+        Verdict::Absent(why) | Verdict::Mistake(why) | Verdict::Unreachable(why) => {
             assert_is_an_excerpt(&why);
         }
         Verdict::NotYet => {}

@@ -1,42 +1,59 @@
 //! Keeps etcd equal to what Docker runs.
 //!
 //! The `registrar` thread takes in what the threads beside it report (Docker's
-//! events, looks at the container, checks), lets the core decide, and does to
+//! events, looks at containers, checks), lets the core decide, and does to
 //! etcd what the core says. It never waits for Docker, so that a Docker that
 //! hangs cannot cost an entry its refresh.
 
+mod all;
 mod check;
 mod core;
 mod docker_watch;
 mod explain;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod host_ip;
+mod interface;
+mod metadata;
+mod one;
+mod orphans;
+mod pace;
+mod remarks;
+mod running;
 mod wanted;
+mod withdrawal;
 
 use std::{
-    collections::VecDeque,
+    collections::HashSet,
     mem,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, select};
-use log::{debug, info, log, warn};
+use log::{Level, info, log, warn};
 
 use self::{
     check::Checker,
     core::{Action, Core, Input, Outcome, Probe},
-    docker_watch::{EventWatcher, LookRequests, Looker, Report},
-    wanted::{Verdict, Wanted},
+    docker_watch::{EventWatcher, LookRequests, Looker, Report, Scope},
+    orphans::Orphans,
+    remarks::Remarks,
+    wanted::{Judged, Verdict},
 };
 use crate::{
-    etcd::{self, Store},
+    docker::{Container, Port},
+    etcd::{self, Found, Store},
     outage::Outage,
     report::{self, Failure},
     stop::Stop,
 };
 
+pub(crate) use all::{Reach, Rules};
 pub(crate) use explain::explain;
-pub(crate) use wanted::{HostIp, Source, Target};
+pub(crate) use host_ip::HostIp;
+pub(crate) use one::One;
+pub(crate) use wanted::{Source, Target};
+pub(crate) use withdrawal::WITHDRAWAL;
 
 /// Reports that may wait for the registrar, which may wait for etcd.
 const WAITING_REPORTS: usize = 1024;
@@ -50,12 +67,6 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// warning: a Docker that comes back answers a moment before it is subscribed to.
 const EVENTS_GRACE: Duration = Duration::from_secs(5);
 
-/// How long taking out our entries may hold up the end of the process.
-pub(crate) const WITHDRAWAL: Duration = Duration::from_secs(2);
-
-/// What is left of it for saying what could not be taken out.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-
 /// How the entry is kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -63,6 +74,26 @@ pub(crate) struct Config {
     pub(crate) ttl: Duration,
     /// Registered only while a TCP connect to the address succeeds.
     pub(crate) has_check: bool,
+}
+
+impl Config {
+    /// With the address that `--interface` has now.
+    ///
+    /// # Errors
+    /// There is no such interface, or it has no address.
+    pub(crate) fn on_interface(mut self) -> Result<Config, Failure> {
+        let host_ip = match &mut self.target.source {
+            Source::Container { one, .. } => Some(&mut one.host_ip),
+            Source::Host { rules: Rules { reach: Reach::Published(host_ip), .. }, .. } => {
+                Some(host_ip)
+            }
+            Source::Fixed { .. } | Source::Host { .. } => None,
+        };
+        if let Some(HostIp { chosen, interface: Some(name), .. }) = host_ip {
+            *chosen = Some(interface::address_of(name)?);
+        }
+        Ok(self)
+    }
 }
 
 /// The threads of a registrar, to be started by its role.
@@ -78,22 +109,22 @@ pub(crate) struct Threads {
 pub(crate) fn threads(config: Config, store: Store) -> Threads {
     let (reports_in, reports) = crossbeam_channel::bounded(WAITING_REPORTS);
     let (looks, requests) = docker_watch::look_requests();
-    let docker = match &config.target.source {
-        Source::Fixed(_) => None,
-        Source::Container { name, docker, .. } => {
-            let (address, container) = (docker.clone(), name.clone());
-            let watcher = EventWatcher {
-                address: address.clone(),
-                container: container.clone(),
-                looks: looks.clone(),
-                reports: reports_in.clone(),
-            };
-            let needs_host_name = config.target.names_the_host();
-            let looker =
-                Looker { address, container, needs_host_name, requests, reports: reports_in };
-            Some((watcher, looker))
-        }
+    let (scope, level_of_absence) = match &config.target.source {
+        Source::Container { one, .. } => (Scope::Named(one.container.clone()), Level::Info),
+        // Most containers of a host are nobody's business.
+        Source::Fixed { .. } | Source::Host { .. } => (Scope::Host, Level::Debug),
     };
+    let docker = config.target.docker().map(|docker| {
+        let watcher = EventWatcher {
+            address: docker.clone(),
+            scope: scope.clone(),
+            looks: looks.clone(),
+            reports: reports_in.clone(),
+        };
+        let (address, needs_host_name) = (docker.clone(), config.target.names_the_host());
+        let looker = Looker { address, scope, needs_host_name, requests, reports: reports_in };
+        (watcher, looker)
+    });
     let (targets, targets_out) = crossbeam_channel::unbounded();
     let (results_in, results) = crossbeam_channel::bounded(WAITING_REPORTS);
     let interval = config.ttl / 3;
@@ -101,6 +132,8 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         config.has_check.then_some(Checker { interval, targets: targets_out, results: results_in });
     let registrar = Registrar {
         core: Core::new(config.ttl, config.has_check),
+        orphans: Orphans::of(&config.target),
+        remarks: Remarks::new(level_of_absence),
         target: config.target,
         ttl_s: config.ttl.as_secs(),
         store,
@@ -112,8 +145,8 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         look_due: None,
         look_pause: LOOK_AGAIN_MIN,
         host_name: String::new(),
-        verdict: None,
-        mistake: None,
+        has_looked: false,
+        awaited: HashSet::new(),
         is_introduced: false,
         etcd_outage: Outage::default(),
         docker_outage: Outage::default(),
@@ -157,10 +190,12 @@ pub(crate) struct Registrar {
     look_pause: Duration,
     /// What Docker calls its host; empty if it was not asked for.
     host_name: String,
-    /// What the last look said: repeated in the log only when it changes.
-    verdict: Option<Verdict>,
-    /// The mistake that was warned about last.
-    mistake: Option<String>,
+    has_looked: bool,
+    /// Ports of containers that Docker has not filled in yet.
+    awaited: HashSet<(String, Option<Port>)>,
+    remarks: Remarks,
+    /// What an earlier life of this registrar may have left behind.
+    orphans: Orphans,
     /// Whether it was said how etcd is talked to.
     is_introduced: bool,
     etcd_outage: Outage,
@@ -174,43 +209,67 @@ impl Registrar {
     /// # Errors
     /// Wrong usage, when the first look finds an address no other host can reach.
     pub(crate) fn run(mut self, stop: &Stop) -> Result<(), Failure> {
-        let mut input = self.target.fixed().map(Input::Wanted);
+        if let Some(wanted) = self.target.fixed() {
+            self.core.note(Input::Wanted(wanted), Instant::now());
+        }
         loop {
-            if let Some(input) = input.take() {
-                self.act_on(input, stop);
-            }
             let now = Instant::now();
             if self.look_due.is_some_and(|due| due <= now) {
                 self.look_due = None;
                 self.looks.ask();
             }
-            // Without anything due, the next report is all there is to wait for.
+            self.hand_over_probes();
+            let has_acted = self.act();
+            // Between two requests to etcd everything is heard that has happened, because
+            // it may be more urgent. Without anything due, a report is all there is to
+            // wait for.
             let hour = now + Duration::from_secs(3600);
-            let due = self.core.due().into_iter().chain(self.look_due).min().unwrap_or(hour);
-            let patience = due.saturating_duration_since(now);
-            input = select! {
-                recv(stop.asked()) -> _ => break,
+            let due = [self.core.due(), self.look_due, self.orphans.due()];
+            let due = due.into_iter().flatten().min().unwrap_or(hour);
+            let patience = match has_acted {
+                true => Duration::ZERO,
+                false => due.saturating_duration_since(Instant::now()),
+            };
+            if self.hear(patience, stop)? {
+                break;
+            }
+        }
+        withdrawal::withdraw(&self.store, self.core.owned());
+        Ok(())
+    }
+
+    /// Takes in all reports that are there, or the first that comes within `patience`, and
+    /// the time that has passed. `true` once asked to stop.
+    fn hear(&mut self, mut patience: Duration, stop: &Stop) -> Result<bool, Failure> {
+        loop {
+            let input = select! {
+                recv(stop.asked()) -> _ => return Ok(true),
                 recv(self.reports) -> report => match report {
                     Ok(report) => self.note(report)?,
                     // The threads beside this one end only with the process. A fixed
                     // address has none.
                     Err(_) => {
                         self.reports = crossbeam_channel::never();
-                        None
+                        continue;
                     }
                 },
                 recv(self.check_results) -> result => match result {
                     Ok((probe, is_reachable)) => Some(Input::Checked { probe, is_reachable }),
                     Err(_) => {
                         self.check_results = crossbeam_channel::never();
-                        None
+                        continue;
                     }
                 },
-                default(patience) => Some(Input::Tick),
+                default(patience) => {
+                    self.core.note(Input::Tick, Instant::now());
+                    return Ok(false);
+                }
             };
+            if let Some(input) = input {
+                self.core.note(input, Instant::now());
+            }
+            patience = Duration::ZERO;
         }
-        self.withdraw();
-        Ok(())
     }
 
     /// Turns a report into an input of the core, and says what is new.
@@ -244,17 +303,12 @@ impl Registrar {
                 }
                 Ok(Some(Input::DockerSilent))
             }
-            Report::Looked(Ok(container)) => {
+            Report::Looked(Ok(containers)) => {
                 if let Some(lasted) = self.docker_outage.ended(Instant::now()) {
                     info!("Docker answers again after {}", report::duration(lasted));
                 }
                 self.note_events();
-                let Source::Container { name, port, host_ip, .. } = &self.target.source else {
-                    return Ok(None);
-                };
-                let host = &self.host_name;
-                let verdict = self.target.judge(name, *port, host_ip, container.as_ref(), host);
-                self.note_verdict(verdict).map(Some)
+                self.note_containers(&containers).map(Some)
             }
         }
     }
@@ -274,91 +328,53 @@ impl Registrar {
         }
     }
 
-    fn note_verdict(&mut self, verdict: Verdict) -> Result<Input, Failure> {
-        let is_first = self.verdict.is_none();
-        let is_news = self.verdict.as_ref() != Some(&verdict);
-        let wanted: Vec<Wanted> = match &verdict {
-            Verdict::Present(wanted) => {
-                self.mistake = None;
-                wanted.clone()
-            }
-            Verdict::Absent(why) => {
-                if is_news {
-                    info!("not registered: {why}");
-                }
-                Vec::new()
-            }
-            Verdict::Unpublished(why) => {
-                self.warn_of_mistake(why);
-                Vec::new()
-            }
-            Verdict::NotYet => {
-                if is_news {
-                    self.look_pause = LOOK_AGAIN_MIN;
-                }
-                self.look_due = Some(Instant::now() + self.look_pause);
-                let pause = (self.look_pause * 2).min(LOOK_AGAIN_MAX);
-                if pause == LOOK_AGAIN_MAX && self.look_pause < LOOK_AGAIN_MAX {
-                    warn!("not registered: Docker says that the port is published, and not where");
-                }
-                self.look_pause = pause;
-                Vec::new()
-            }
-            // A mistake in a new unit must be seen by whoever starts it; later on,
-            // the next container under this name may be right again.
-            Verdict::Unreachable(why) if is_first => return Err(Failure::Usage(why.clone())),
-            Verdict::Unreachable(why) => {
-                self.warn_of_mistake(why);
-                Vec::new()
-            }
+    fn note_containers(&mut self, containers: &[Container]) -> Result<Input, Failure> {
+        let judged = self.target.judge(containers, &self.host_name);
+        let is_first = !mem::replace(&mut self.has_looked, true);
+        // A mistake in a new unit must be seen by whoever starts it; later on, the next
+        // container under this name may be right again.
+        if is_first
+            && let Source::Container { .. } = self.target.source
+            && let [Judged { verdict: Verdict::Unreachable(why), .. }] = &judged[..]
+        {
+            return Err(Failure::Usage(why.clone()));
+        }
+        self.remarks.note(&judged);
+        self.await_ports(&judged);
+        self.orphans.note(containers, &self.host_name);
+        let wanted = |judged: Judged| match judged.verdict {
+            Verdict::Present { wanted, .. } => wanted,
+            _ => Vec::new(),
         };
-        self.verdict = Some(verdict);
-        Ok(Input::Wanted(wanted))
+        Ok(Input::Wanted(judged.into_iter().flat_map(wanted).collect()))
     }
 
-    /// Once, and not again when the container was merely paused in between.
-    fn warn_of_mistake(&mut self, why: &str) {
-        if self.mistake.as_deref() != Some(why) {
-            warn!("not registered: {why}");
-            self.mistake = Some(why.to_owned());
+    /// Has Docker asked again for what it has not said yet.
+    fn await_ports(&mut self, judged: &[Judged]) {
+        let is_awaited = |judged: &&Judged| judged.verdict == Verdict::NotYet;
+        let awaited: HashSet<(String, Option<Port>)> =
+            judged.iter().filter(is_awaited).map(|j| (j.container.clone(), j.port)).collect();
+        if !awaited.is_subset(&self.awaited) {
+            self.look_pause = LOOK_AGAIN_MIN;
         }
-    }
-
-    /// Lets the core decide on `input`, and on the outcome of everything it asks for.
-    fn act_on(&mut self, input: Input, stop: &Stop) {
-        let mut actions = VecDeque::from(self.core.step(input, Instant::now()));
-        while let Some(action) = actions.pop_front() {
-            if stop.is_asked() {
-                return;
+        if !awaited.is_empty() {
+            self.look_due = Some(Instant::now() + self.look_pause);
+            let pause = (self.look_pause * 2).min(LOOK_AGAIN_MAX);
+            if pause == LOOK_AGAIN_MAX && self.look_pause < LOOK_AGAIN_MAX {
+                let names: Vec<&str> = awaited.iter().map(|(name, _)| name.as_str()).collect();
+                let names = report::excerpt(&names.join(", "));
+                warn!(
+                    "not registered: Docker says that the port of {names} is published, and not \
+                     where"
+                );
             }
-            let (key, outcome) = match action {
-                Action::Look => {
-                    self.looks.ask();
-                    continue;
-                }
-                Action::Say(level, text) => {
-                    log!(level, "{text}");
-                    continue;
-                }
-                Action::Put { key, value } => {
-                    let put = self.store.put(&key, &value, self.ttl_s);
-                    (key, self.outcome(put))
-                }
-                Action::Refresh { key, value } => {
-                    let refreshed = self.store.refresh(&key, &value, self.ttl_s);
-                    let outcome = match self.outcome(refreshed) {
-                        Outcome::Foreign(_) => self.foreign_value(&key),
-                        outcome => outcome,
-                    };
-                    (key, outcome)
-                }
-                Action::Remove { key, value } => {
-                    let removed = self.store.remove_if(&key, &value);
-                    (key, self.outcome(removed))
-                }
-            };
-            actions.extend(self.core.step(Input::Outcome { key, outcome }, Instant::now()));
+            self.look_pause = pause;
         }
+        self.awaited = awaited;
+    }
+
+    /// Tells the checker what there is to be checked, if that has changed.
+    fn hand_over_probes(&mut self) {
         let probes = self.core.probes();
         if probes != self.checked {
             // Without a checker nobody takes them.
@@ -367,60 +383,97 @@ impl Registrar {
         }
     }
 
-    /// What a call to etcd came to; an outage is said once.
-    fn outcome(&mut self, result: Result<(), etcd::Error>) -> Outcome {
-        let (outcome, failure) = match result {
-            Ok(()) => (Outcome::Done, None),
-            Err(etcd::Error::NoSuchKey { .. }) => (Outcome::Missing, None),
-            Err(etcd::Error::CompareFailed { .. }) => (Outcome::Foreign(String::new()), None),
-            Err(error) => (Outcome::Failed, Some(error)),
-        };
+    /// Does the one thing that the core wants to be done first. `false` if it wants nothing.
+    fn act(&mut self) -> bool {
         let now = Instant::now();
-        match failure {
-            None => {
-                if !mem::replace(&mut self.is_introduced, true) {
-                    info!("{}", self.store.introduction());
-                }
-                if let Some(lasted) = self.etcd_outage.ended(now) {
-                    let (member, lasted) = (self.store.member(), report::duration(lasted));
-                    info!("etcd at {member} answers again after {lasted}");
-                }
+        let Some(action) = self.core.next(now, self.store.refreshed_at_once()) else {
+            return self.sweep(now);
+        };
+        match action {
+            Action::Look => self.looks.ask(),
+            Action::Say(level, text) => log!(level, "{text}"),
+            Action::Put { key, value } => {
+                let put = self.store.put(&key, &value, self.ttl_s).map(|()| Outcome::Done);
+                self.note_outcome(key, put);
             }
-            Some(error) => {
-                let error = report::chain(&error);
-                if let Some(lasted) = self.etcd_outage.failed(now, &error) {
-                    let lasting = report::lasting(lasted);
-                    warn!("{error}{lasting}; entries expire if this lasts; trying on");
-                }
+            Action::Remove { key, value } => {
+                let removed = match self.store.remove_if(&key, &value) {
+                    Ok(()) => Ok(Outcome::Done),
+                    Err(etcd::Error::NoSuchKey { .. }) => Ok(Outcome::Missing),
+                    Err(etcd::Error::CompareFailed { .. }) => Ok(Outcome::Foreign(String::new())),
+                    Err(error) => Err(error),
+                };
+                self.note_outcome(key, removed);
             }
-        }
-        outcome
-    }
-
-    fn foreign_value(&mut self, key: &str) -> Outcome {
-        match self.store.get(key) {
-            Ok(Some(value)) => Outcome::Foreign(value),
-            Ok(None) => Outcome::Missing,
-            Err(error) => self.outcome(Err(error)),
-        }
-    }
-
-    /// Best effort: what fails here expires with its TTL.
-    fn withdraw(&mut self) {
-        let deadline = Instant::now() + WITHDRAWAL - LAST_WORDS;
-        for (key, value) in self.core.owned() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.store.remove_if_within(&key, &value, left) {
-                Ok(()) => info!("{key} removed"),
-                Err(
-                    error @ (etcd::Error::NoSuchKey { .. } | etcd::Error::CompareFailed { .. }),
-                ) => {
-                    debug!("{}", report::chain(&error));
+            Action::Refresh(entries) => match self.store.refresh(&entries, self.ttl_s) {
+                Ok(found) => {
+                    for ((key, _), found) in entries.into_iter().zip(found) {
+                        self.note_outcome(key, Ok(found.into()));
+                    }
                 }
                 Err(error) => {
-                    warn!("{}; {key} stays until its TTL ends", report::chain(&error));
+                    self.note_failure(&error);
+                    for (key, _) in entries {
+                        let outcome = Outcome::Failed;
+                        self.core.note(Input::Outcome { key, outcome }, Instant::now());
+                    }
                 }
+            },
+        }
+        true
+    }
+
+    fn note_outcome(&mut self, key: String, result: Result<Outcome, etcd::Error>) {
+        let outcome = match result {
+            Ok(outcome) => {
+                self.note_answer();
+                outcome
             }
+            Err(error) => {
+                self.note_failure(&error);
+                Outcome::Failed
+            }
+        };
+        self.core.note(Input::Outcome { key, outcome }, Instant::now());
+    }
+
+    /// An outage is said once; so is its end.
+    fn note_answer(&mut self) {
+        if !mem::replace(&mut self.is_introduced, true) {
+            info!("{}", self.store.introduction());
+        }
+        if let Some(lasted) = self.etcd_outage.ended(Instant::now()) {
+            let (member, lasted) = (self.store.member(), report::duration(lasted));
+            info!("etcd at {member} answers again after {lasted}");
+        }
+    }
+
+    fn note_failure(&mut self, error: &etcd::Error) {
+        let error = report::chain(error);
+        if let Some(lasted) = self.etcd_outage.failed(Instant::now(), &error) {
+            let lasting = report::lasting(lasted);
+            warn!("{error}{lasting}; entries expire if this lasts; trying on");
+        }
+    }
+
+    /// Takes out one thing that an earlier life left behind. `false` if there is nothing.
+    fn sweep(&mut self, now: Instant) -> bool {
+        match self.orphans.sweep_one(&self.store, now) {
+            Ok(has_swept) => has_swept,
+            Err(error) => {
+                self.note_failure(&error);
+                false
+            }
+        }
+    }
+}
+
+impl From<Found> for Outcome {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Ours => Outcome::Done,
+            Found::Nothing => Outcome::Missing,
+            Found::Foreign(value) => Outcome::Foreign(value),
         }
     }
 }

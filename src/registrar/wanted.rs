@@ -1,16 +1,12 @@
-//! What should be registered: an inspected container → an entry, or the reason
-//! why there is none. Pure.
+//! What should be registered: inspected containers → entries, or the reasons why there
+//! are none. Pure.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    num::NonZeroU16,
-    time::Duration,
-};
+use std::time::Duration;
 
+use super::{all::Rules, one::One};
 use crate::{
-    address::{Host, HostPort, port_number},
-    docker::{self, Binding, Container},
-    report,
+    address::HostPort,
+    docker::{self, Container, Port},
     service::{Attribute, Format, InstanceName, Invalid, Prefix, Registration, ServiceName},
 };
 
@@ -27,6 +23,20 @@ pub(super) struct Wanted {
     pub(super) stop_signal: i32,
     /// Between that signal and SIGKILL.
     pub(super) stop_timeout: Duration,
+}
+
+impl Wanted {
+    /// The same entry, as long as this run of `container` lasts.
+    pub(super) fn of(self, container: &Container) -> Wanted {
+        let state = &container.state;
+        Wanted {
+            life: Life { container: container.id.clone(), started_at: state.started_at.clone() },
+            started_ns: state.started_ns(),
+            stop_signal: container.stop_signal(),
+            stop_timeout: Duration::from_secs(container.stop_timeout_s()),
+            ..self
+        }
+    }
 }
 
 /// One run of a container, from start to end. All empty for a fixed address,
@@ -47,45 +57,43 @@ impl Life {
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) prefix: Prefix,
-    pub(crate) service: ServiceName,
-    /// Otherwise, for a container, each format has a name of its own for it.
-    pub(crate) instance: Option<InstanceName>,
     pub(crate) formats: Vec<Format>,
-    pub(crate) attributes: Vec<Attribute>,
     pub(crate) source: Source,
 }
 
-/// Where an entry's address comes from.
+/// Where entries come from.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    Container {
-        name: String,
-        port: NonZeroU16,
-        host_ip: HostIp,
-        docker: docker::Address,
-    },
     /// A service outside containers.
-    Fixed(HostPort),
+    Fixed {
+        service: ServiceName,
+        instance: InstanceName,
+        attributes: Vec<Attribute>,
+        address: HostPort,
+    },
+    /// One port of one container.
+    Container { one: One, docker: docker::Address },
+    /// Every container of the host.
+    Host { rules: Rules, docker: docker::Address },
 }
 
-/// What the operator says of the address other hosts reach this host at.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct HostIp {
-    /// `--host-ip`: used whatever is published.
-    pub(crate) chosen: Option<IpAddr>,
-    /// `HOST_IP`, `COREOS_PRIVATE_IPV4`: used for ports published everywhere.
-    pub(crate) ambient: Option<IpAddr>,
+/// What an inspection says about one port of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Judged {
+    pub(super) container: String,
+    /// Absent where the reason is the same for every port.
+    pub(super) port: Option<Port>,
+    pub(super) verdict: Verdict,
 }
 
-/// What an inspection says about the entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// One entry a format, all with the same address.
-    Present(Vec<Wanted>),
+    /// One entry a format, all with the same address, and the rule that made it so.
+    Present { wanted: Vec<Wanted>, rule: String },
     /// No entry, as things are; the reason completes "not registered: ".
     Absent(String),
-    /// The container runs, and yet there is nothing to register: a mistake.
-    Unpublished(String),
+    /// The container can be used, and yet there is nothing to register: a mistake.
+    Mistake(String),
     /// Docker has not filled in the port yet: ask again soon.
     NotYet,
     /// No other host can reach the published address: a mistake.
@@ -93,269 +101,70 @@ pub(super) enum Verdict {
 }
 
 impl Target {
-    /// The entries of a fixed address; `None` for a container's.
+    /// The entries of a fixed address; `None` for those of containers.
     pub(super) fn fixed(&self) -> Option<Vec<Wanted>> {
+        let Source::Fixed { service, instance, attributes, address } = &self.source else {
+            return None;
+        };
+        let attributes = attributes.clone();
+        let registration = Registration { address: address.clone(), attributes };
+        let write = |&format: &Format| self.entry(format, service, instance, &registration);
+        Some(self.formats.iter().map(write).collect())
+    }
+
+    /// Where Docker is, if it has to be asked.
+    pub(super) fn docker(&self) -> Option<&docker::Address> {
         match &self.source {
-            Source::Fixed(address) => {
-                let unnamed = |_| String::new();
-                Some(self.wanted(address, unnamed).expect("the command line names its instance"))
-            }
-            Source::Container { .. } => None,
+            Source::Fixed { .. } => None,
+            Source::Container { docker, .. } | Source::Host { docker, .. } => Some(docker),
         }
     }
 
     /// Whether Docker has to be asked for the name of its host.
     pub(super) fn names_the_host(&self) -> bool {
-        let is_container = matches!(self.source, Source::Container { .. });
-        let is_named = self.formats.iter().any(|format| format.names_the_host());
-        is_container && self.instance.is_none() && is_named
+        match &self.source {
+            Source::Fixed { .. } => false,
+            Source::Container { one, .. } => {
+                one.instance.is_none() && self.formats.iter().any(|format| format.names_the_host())
+            }
+            Source::Host { .. } => true,
+        }
     }
 
-    /// Judges what Docker says of the container called `name`, and of its host's name if
-    /// that was asked for.
-    pub(super) fn judge(
+    /// Judges what Docker says of the containers it was asked about, and of its host's name
+    /// if that was asked for.
+    pub(super) fn judge(&self, containers: &[Container], host_name: &str) -> Vec<Judged> {
+        match &self.source {
+            Source::Fixed { .. } => Vec::new(),
+            Source::Container { one, .. } => {
+                vec![one.judge(self, containers.first(), host_name)]
+            }
+            Source::Host { rules, .. } => rules.judge(self, containers, host_name),
+        }
+    }
+
+    /// One entry, without a container behind it.
+    pub(super) fn entry(
         &self,
-        name: &str,
-        port: NonZeroU16,
-        host_ip: &HostIp,
-        container: Option<&Container>,
-        host_name: &str,
-    ) -> Verdict {
-        let Some(container) = container else {
-            return Verdict::Absent(format!("there is no container {name}"));
-        };
-        let state = &container.state;
-        // After a crash of Docker an exited container keeps its old ports, and one in
-        // a crash loop counts as running.
-        let problem = if state.restarting {
-            Some("is restarting")
-        } else if !state.running {
-            Some("is not running")
-        } else if state.paused {
-            Some("is paused")
-        } else {
-            None
-        };
-        if let Some(problem) = problem {
-            return Verdict::Absent(format!("container {name} {problem}"));
-        }
-        let bindings = match container.bindings(port.get()) {
-            None | Some([]) => {
-                let ports = container.published_ports();
-                let others = if ports.is_empty() {
-                    "no TCP port".to_owned()
-                } else {
-                    report::excerpt(&ports.join(", "))
-                };
-                return Verdict::Unpublished(format!(
-                    "container {name} does not publish {port}/tcp; it publishes {others}"
-                ));
-            }
-            Some(bindings) => bindings,
-        };
-        match host_ip.address_of(bindings) {
-            Ok(Some(address)) => {
-                let life =
-                    Life { container: container.id.clone(), started_at: state.started_at.clone() };
-                let instance = |format: Format| match format.names_the_host() {
-                    true => format!("{host_name}:{name}:{port}"),
-                    false => name.to_owned(),
-                };
-                let wanted = match self.wanted(&address, instance) {
-                    Ok(wanted) => wanted,
-                    Err(problem) => return Verdict::Unreachable(problem),
-                };
-                let of_container = |wanted| Wanted {
-                    life: life.clone(),
-                    started_ns: container.state.started_ns(),
-                    stop_signal: container.stop_signal(),
-                    stop_timeout: Duration::from_secs(container.stop_timeout_s()),
-                    ..wanted
-                };
-                Verdict::Present(wanted.into_iter().map(of_container).collect())
-            }
-            Ok(None) => Verdict::NotYet,
-            Err(problem) => {
-                Verdict::Unreachable(format!("container {name} publishes {port}/tcp {problem}"))
-            }
-        }
-    }
-
-    /// The entries for `address`, without a container behind them; `instance` names it for
-    /// a format, unless it was told its name.
-    fn wanted(
-        &self,
-        address: &HostPort,
-        instance: impl Fn(Format) -> String,
-    ) -> Result<Vec<Wanted>, String> {
-        let attributes = self.attributes.clone();
-        let registration = Registration { address: address.clone(), attributes };
-        let wanted = |&format: &Format| -> Result<Wanted, String> {
-            let instance = match &self.instance {
-                Some(instance) => instance.clone(),
-                None => {
-                    let name = instance(format);
-                    let refused = |problem: Invalid| format!("instance '{name}': {problem}");
-                    name.parse().map_err(refused)?
-                }
-            };
-            let (key, value) = format.write(&self.prefix, &self.service, &instance, &registration);
-            Ok(Wanted {
-                key,
-                value,
-                address: address.clone(),
-                life: Life::default(),
-                started_ns: None,
-                stop_signal: 0,
-                stop_timeout: Duration::ZERO,
-            })
-        };
-        self.formats.iter().map(wanted).collect()
-    }
-}
-
-impl HostIp {
-    /// The rule by which `address` was taken, for a reader.
-    pub(super) fn rule(&self, address: &HostPort) -> &'static str {
-        let is = |ip: Option<IpAddr>| ip.is_some_and(|ip| Host::from(ip) == address.host);
-        if is(self.chosen) {
-            "the host is what --host-ip says"
-        } else if is(self.ambient) {
-            "the host is what HOST_IP or COREOS_PRIVATE_IPV4 says"
-        } else {
-            "the host is the published address"
-        }
-    }
-
-    /// The address other hosts reach a port at that is published at `bindings`;
-    /// `None` while Docker does not say the port yet.
-    ///
-    /// The order of bindings is Docker's and differs between versions, so it
-    /// decides nothing: IPv4 goes before IPv6, and lower addresses before higher.
-    fn address_of(&self, bindings: &[Binding]) -> Result<Option<HostPort>, String> {
-        let mut published: Vec<(IpAddr, NonZeroU16)> = Vec::new();
-        for Binding { host_ip, host_port } in bindings {
-            if host_port.is_empty() || host_port == "0" {
-                continue;
-            }
-            let ip = match host_ip.as_str() {
-                "" => Ok(Ipv4Addr::UNSPECIFIED.into()),
-                text => text.parse::<IpAddr>().map(|ip| ip.to_canonical()),
-            };
-            match (ip, port_number(host_port)) {
-                (Ok(ip), Ok(port)) => published.push((ip, port)),
-                _ => {
-                    let address = report::excerpt(&format!("{host_ip}:{host_port}"));
-                    return Err(format!("at {address}, which is no address"));
-                }
-            }
-        }
-        published.sort_unstable();
-        let everywhere = |ip: &IpAddr| ip.is_unspecified();
-        let at = |ip: IpAddr, port| Ok(Some(HostPort { host: ip.into(), port }));
-        let Some(&(first_ip, first_port)) = published.first() else { return Ok(None) };
-
-        if let Some(ip) = self.chosen {
-            // The binding that serves this address, or the first: then the operator
-            // knows of a way (NAT) that Docker does not.
-            let same = published.iter().find(|(published, _)| *published == ip);
-            let family = published.iter().find(|(published, _)| {
-                everywhere(published) && published.is_ipv4() == ip.is_ipv4()
-            });
-            let port = same.or(family).map_or(first_port, |(_, port)| *port);
-            return at(ip, port);
-        }
-        let own = published.iter().find(|(ip, _)| !everywhere(ip) && !ip.is_loopback());
-        if let Some(&(ip, port)) = own {
-            return at(ip, port);
-        }
-        let mut wildcards = published.iter().filter(|(ip, _)| everywhere(ip)).peekable();
-        if wildcards.peek().is_none() {
-            return Err(format!(
-                "on {first_ip}, which only this host can reach; publish it on this host's \
-                 address, or set --host-ip"
-            ));
-        }
-        match self.ambient {
-            Some(ip) if !ip.is_unspecified() && !ip.is_loopback() => {
-                let family = |(bound, _): &&(IpAddr, NonZeroU16)| bound.is_ipv4() == ip.is_ipv4();
-                let port = wildcards.find(family).map_or(first_port, |(_, port)| *port);
-                at(ip, port)
-            }
-            _ => Err(format!(
-                "on every address ({first_ip}), and which of them other hosts can reach is not \
-                 known; set --host-ip (or HOST_IP)"
-            )),
+        format: Format,
+        service: &ServiceName,
+        instance: &InstanceName,
+        registration: &Registration,
+    ) -> Wanted {
+        let (key, value) = format.write(&self.prefix, service, instance, registration);
+        Wanted {
+            key,
+            value,
+            address: registration.address.clone(),
+            life: Life::default(),
+            started_ns: None,
+            stop_signal: 0,
+            stop_timeout: Duration::ZERO,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bindings(text: &str) -> Vec<Binding> {
-        text.split_whitespace()
-            .map(|binding| {
-                let (ip, port) = binding.rsplit_once('/').unwrap();
-                Binding { host_ip: ip.to_owned(), host_port: port.to_owned() }
-            })
-            .collect()
-    }
-
-    fn address(published: &str, chosen: &str, ambient: &str) -> Result<Option<String>, String> {
-        let host_ip = HostIp { chosen: chosen.parse().ok(), ambient: ambient.parse().ok() };
-        let address = host_ip.address_of(&bindings(published))?;
-        Ok(address.map(|address| address.to_string()))
-    }
-
-    #[test]
-    fn the_published_address_is_taken_when_others_can_reach_it() {
-        for published in
-            ["10.1.0.1/49155", "127.0.0.1/1 10.1.0.1/49155", "0.0.0.0/2 10.1.0.1/49155"]
-        {
-            assert_eq!(address(published, "", "10.9.9.9"), Ok(Some("10.1.0.1:49155".into())));
-        }
-        assert_eq!(address("fd00::1/80", "", ""), Ok(Some("[fd00::1]:80".into())));
-    }
-
-    #[test]
-    fn a_port_published_everywhere_needs_the_hosts_address() {
-        for published in ["0.0.0.0/80", "/80", "0.0.0.0/80 ::/81", "::/81 0.0.0.0/80"] {
-            assert_eq!(address(published, "", "10.1.0.1"), Ok(Some("10.1.0.1:80".into())));
-            assert_eq!(address(published, "10.1.0.2", ""), Ok(Some("10.1.0.2:80".into())));
-            for ambient in ["", "0.0.0.0", "127.0.0.1"] {
-                assert!(address(published, "", ambient).unwrap_err().contains("--host-ip"));
-            }
-        }
-        assert_eq!(address("0.0.0.0/80 ::/81", "", "fd00::1"), Ok(Some("[fd00::1]:81".into())));
-    }
-
-    #[test]
-    fn loopback_is_registered_only_when_the_operator_says_so() {
-        for ambient in ["", "10.1.0.1"] {
-            assert!(address("127.0.0.1/80", "", ambient).unwrap_err().contains("127.0.0.1"));
-            // The same address, written as IPv6.
-            assert!(address("::ffff:127.0.0.1/80", "", ambient).is_err());
-        }
-        assert_eq!(address("127.0.0.1/80", "127.0.0.1", ""), Ok(Some("127.0.0.1:80".into())));
-    }
-
-    #[test]
-    fn a_chosen_address_takes_the_port_that_serves_it() {
-        let published = "127.0.0.1/17001 0.0.0.0/17002 ::/17003";
-        assert_eq!(address(published, "127.0.0.1", ""), Ok(Some("127.0.0.1:17001".into())));
-        assert_eq!(address(published, "10.1.0.1", ""), Ok(Some("10.1.0.1:17002".into())));
-        assert_eq!(address(published, "fd00::1", ""), Ok(Some("[fd00::1]:17003".into())));
-    }
-
-    #[test]
-    fn a_port_that_is_not_there_yet_is_no_mistake() {
-        assert_eq!(address("0.0.0.0/", "", ""), Ok(None));
-        assert_eq!(address("10.1.0.1/0", "", ""), Ok(None));
-        assert!(address("10.1.0.1/70000", "", "").is_err());
-        assert!(address("nonsense/80", "", "").is_err());
-        let long = "nonsense".repeat(1000);
-        assert!(address(&format!("{long}/80"), "", "").unwrap_err().len() < 300);
-    }
+/// `name` as an instance's name, or what is wrong with it.
+pub(super) fn instance_name(name: &str) -> Result<InstanceName, String> {
+    name.parse().map_err(|problem: Invalid| format!("instance '{name}': {problem}"))
 }

@@ -21,11 +21,12 @@ pub(crate) struct Register {
 
 impl Register {
     pub(super) fn run(self) -> Result<(), Failure> {
+        let config = self.config.on_interface()?;
         if self.explain {
-            return report::print(&format!("{}\n", registrar::explain(&self.config)?));
+            return report::print(&format!("{}\n", registrar::explain(&config)?));
         }
         let store = self.registry.store()?;
-        let Threads { registrar, docker, checker } = registrar::threads(self.config, store);
+        let Threads { registrar, docker, checker } = registrar::threads(config, store);
         let mut daemon = Daemon::new()?;
         daemon.spawn("registrar", move |stop| registrar.run(stop))?;
         if let Some((events, looker)) = docker {

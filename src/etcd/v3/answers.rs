@@ -68,7 +68,7 @@ impl Range {
 pub(super) struct KeyValue {
     key: String,
     pub(super) value: String,
-    lease: String,
+    pub(super) lease: String,
 }
 
 #[derive(Deserialize)]
@@ -111,13 +111,13 @@ pub(super) struct Transaction {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Response {
-    pub(super) response_range: Found,
+    pub(super) response_range: FoundRange,
 }
 
 /// The answer to a range within a transaction, which has no head of its own to rely on.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Found {
+pub(super) struct FoundRange {
     pub(super) kvs: Vec<KeyValue>,
 }
 

@@ -1,5 +1,3 @@
-use std::collections::VecDeque;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -57,8 +55,8 @@ impl World {
 
     fn tell(&mut self, input: Input) {
         self.etcd.take_if(|(_, until)| *until <= self.now);
-        let mut actions = VecDeque::from(self.core.step(input, self.now));
-        while let Some(action) = actions.pop_front() {
+        self.core.note(input, self.now);
+        while let Some(action) = self.core.next(self.now, 1) {
             let (key, outcome) = match action {
                 Action::Say(_, text) => {
                     self.said.push(text);
@@ -72,8 +70,10 @@ impl World {
                     self.done.push(format!("put {value}"));
                     (key, self.put(value))
                 }
-                Action::Refresh { key, value } => {
+                Action::Refresh(mut entries) => {
                     self.done.push("refresh".to_owned());
+                    let (key, value) = entries.pop().unwrap();
+                    assert!(entries.is_empty());
                     let outcome = self.held(&value);
                     if outcome == Outcome::Done {
                         self.put(value);
@@ -90,7 +90,7 @@ impl World {
                 }
             };
             assert_eq!(key, KEY);
-            actions.extend(self.core.step(Input::Outcome { key, outcome }, self.now));
+            self.core.note(Input::Outcome { key, outcome }, self.now);
         }
     }
 

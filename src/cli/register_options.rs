@@ -41,6 +41,16 @@ impl TypedRegister {
                 formats.push(format);
             }
         }
+        // Ours is named after the container alone, unless told otherwise; then both would be
+        // the same key.
+        let is_told = self.all || self.instance.is_some() || self.address.is_some();
+        let has = |format| formats.contains(&format);
+        if is_told && has(Format::Ambassador) && has(Format::Registrator) {
+            let why = if self.all { "with --all" } else { "of one instance name" };
+            return Err(Refusal::usage(&format!(
+                "--format: ambassador and registrator {why} would write the same key; choose one"
+            )));
+        }
         let target = Target { prefix: registry.prefix.clone(), formats, source };
         let config = registrar::Config { target, ttl: self.ttl, has_check: self.check.is_some() };
         let notify_socket = environment.notify_socket();

@@ -242,6 +242,8 @@ fn every_container_is_registered_by_rules() {
         "register --interface eth0 --host-ip 10.0.0.1 redis 6379 redis-A",
         "register --interface eth0 --address 10.0.0.1:1 a",
         "register --all --allow-service=",
+        "register --all --format ambassador,registrator",
+        "register --instance i --format ambassador,registrator redis 6379 redis-A",
     ] {
         refusal(&format!("ambassador {words}"), &[]);
     }

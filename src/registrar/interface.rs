@@ -30,7 +30,5 @@ pub(super) fn address_of(name: &str) -> Result<IpAddr, Failure> {
     names.sort_unstable();
     names.dedup();
     let (name, names) = (report::excerpt(name), report::excerpt(&names.join(", ")));
-    Err(Failure::Usage(format!(
-        "--interface: there is no {name} with an address; there is {names}"
-    )))
+    Err(Failure::Usage(format!("--interface: there is no {name} here; there are {names}")))
 }

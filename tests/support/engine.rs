@@ -1,10 +1,11 @@
 //! The real Docker engine, through its own command line.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,16 +13,18 @@ use super::{DEADLINE, http, process, unique};
 
 pub(crate) const SOCKET: &str = "/var/run/docker.sock";
 
-/// Packs Debian's redis-server and the libraries it names into an image, so
-/// that no registry is needed.
+/// Packs the machine's redis-server, a shell for health checks and the libraries they
+/// name into an image, so that no registry is needed.
 const MAKE_IMAGE: &str = r#"
 set -e
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 server=$(readlink -f "$(command -v redis-server)")
-mkdir -p "$root/usr/bin" "$root/data"
+shell=$(readlink -f /bin/sh)
+mkdir -p "$root/usr/bin" "$root/bin" "$root/data"
 cp "$server" "$root/usr/bin/redis-server"
-for library in $(ldd "$server" | grep -oE '/[^ ]+'); do
+cp "$shell" "$root/bin/sh"
+for library in $({ ldd "$server"; ldd "$shell"; } | grep -oE '/[^ ]+'); do
     mkdir -p "$root/$(dirname "$library")"
     cp -L "$library" "$root/$library"
 done
@@ -37,12 +40,18 @@ static IMAGE: LazyLock<String> = LazyLock::new(|| {
     let image = format!("ambtest-{pid}:redis");
     process::finally(&format!(
         "docker ps -aq --filter name=ambtest-{pid}- | xargs -r docker rm -f >/dev/null 2>&1; \
+         docker network ls -q --filter name=ambtest-{pid}- | xargs -r docker network rm >/dev/null 2>&1; \
          docker rmi -f {image} >/dev/null 2>&1"
     ));
     let mut make = Command::new("sh");
     must(make.args(["-c", MAKE_IMAGE, "make-image", &image]));
     image
 });
+
+/// The name of the image that every container here runs.
+pub(crate) fn image() -> &'static str {
+    &IMAGE
+}
 
 /// `docker ARGS...`; its output, without the final newline.
 #[track_caller]
@@ -80,26 +89,57 @@ impl RedisContainer {
         published: &str,
         options: [&str; N],
     ) -> RedisContainer {
-        RedisContainer::running(name, published, options, [])
+        RedisContainer::running(name, [&["-p", published], &options[..]].concat(), &[])
     }
 
     /// The same with a redis whose `CONFIG GET dbfilename` answers `id`.
     pub(crate) fn calling_itself(id: &str, name: &str, published: &str) -> RedisContainer {
         let server = ["--protected-mode", "no", "--save", "", "--dbfilename", id];
-        RedisContainer::running(name, published, [], server)
+        RedisContainer::running(name, vec!["-p", published], &server)
     }
 
-    fn running<const N: usize, const M: usize>(
+    /// The same as [`RedisContainer::run`] with a health check, every `interval`, that finds
+    /// it healthy until [`RedisContainer::set_health`] says otherwise.
+    ///
+    /// A check takes a few hundredths of a second of CPU time: with many containers the
+    /// interval has to be long.
+    pub(crate) fn with_healthcheck<const N: usize>(
         name: &str,
-        published: &str,
+        interval: Duration,
         options: [&str; N],
-        command: [&str; M],
     ) -> RedisContainer {
+        let interval = format!("{}ms", interval.as_millis());
+        let check = ["--health-cmd", "test ! -s /unhealthy", "--health-interval", &interval];
+        // A busy machine may need seconds to start the shell.
+        let bounds = ["--health-timeout", "15s", "--health-retries", "1"];
+        let options = [&["-p", "127.0.0.1::6379"], &check[..], &bounds, &options].concat();
+        RedisContainer::running(name, options, &[])
+    }
+
+    /// In the network of the host, listening at `address` only.
+    pub(crate) fn on_host_network<const N: usize>(
+        name: &str,
+        address: SocketAddr,
+        options: [&str; N],
+    ) -> RedisContainer {
+        let (ip, port) = (address.ip().to_string(), address.port().to_string());
+        let server = ["--bind", &ip, "--port", &port, "--save", ""];
+        RedisContainer::running(name, [&["--network", "host"], &options[..]].concat(), &server)
+    }
+
+    fn running(name: &str, options: Vec<&str>, command: &[&str]) -> RedisContainer {
         let container = RedisContainer { name: name.to_owned() };
         let mut run = Command::new("docker");
-        run.args(["run", "-d", "--name", name, "-p", published]).args(options);
+        run.args(["run", "-d", "--name", name]).args(options);
         must(run.arg(&*IMAGE).args(command));
         container
+    }
+
+    /// What the health check finds from now on, also after a restart. The engine notices at
+    /// the next check.
+    pub(crate) fn set_health(&self, healthy: bool) {
+        let write = if healthy { ": >/unhealthy" } else { "echo yes >/unhealthy" };
+        docker(["exec", &self.name, "/bin/sh", "-c", write]);
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -122,6 +162,30 @@ impl Drop for RedisContainer {
     fn drop(&mut self) {
         // It may have been removed, or renamed to what the watchdog cleans up.
         drop(Command::new("docker").args(["rm", "-f", &self.name]).output());
+    }
+}
+
+/// A network of its own; removed when dropped.
+pub(crate) struct Network {
+    name: String,
+}
+
+impl Network {
+    pub(crate) fn create() -> Network {
+        let name = RedisContainer::unused_name();
+        docker(["network", "create", &name]);
+        Network { name }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        // A container that a failed test has left in it is removed by the watchdog first.
+        drop(Command::new("docker").args(["network", "rm", &self.name]).output());
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod bytes;
 pub(crate) mod cgroup;
 pub(crate) mod client;
 pub(crate) mod engine;
+pub(crate) mod engine_events;
 pub(crate) mod etcd;
 pub(crate) mod fake_docker;
 pub(crate) mod http;

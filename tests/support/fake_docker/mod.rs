@@ -3,8 +3,13 @@
 //!
 //! `crate::engine` holds it against a real engine.
 
+mod answers;
+mod clock;
+mod container;
 mod containers;
+mod events;
 mod server;
+mod version;
 mod wire;
 
 use std::fs;
@@ -15,7 +20,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-pub(crate) use containers::{Binding, Container, Version};
+pub(crate) use container::{Binding, Container};
+pub(crate) use version::Version;
 pub(crate) use wire::{Fault, Framing};
 
 use super::{eventually, fresh_ip, temp_dir};
@@ -138,7 +144,7 @@ impl FakeDocker {
         self.requests().iter().filter(|line| line.starts_with("GET /events")).count()
     }
 
-    /// Every request line so far.
+    /// Every request line so far, such as `GET /info HTTP/1.1`.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()
     }
@@ -159,6 +165,11 @@ impl FakeDocker {
     pub(crate) fn run(&self, container: Container) {
         let events = self.containers().run(container);
         self.emit(&events);
+    }
+
+    /// One `docker run` after the other: the last is the newest.
+    pub(crate) fn run_many(&self, containers: Vec<Container>) {
+        containers.into_iter().for_each(|container| self.run(container));
     }
 
     /// `docker start`, publishing `bindings` this time.
@@ -203,7 +214,7 @@ impl FakeDocker {
 
     /// The container's process ends by itself.
     pub(crate) fn exit(&self, name: &str) {
-        let events = self.containers().exit(name);
+        let events = self.containers().exit(name, 0);
         self.emit(&events);
     }
 
@@ -231,6 +242,24 @@ impl FakeDocker {
     /// `docker rm -f`.
     pub(crate) fn remove(&self, name: &str) {
         let events = self.containers().remove(name);
+        self.emit(&events);
+    }
+
+    /// What the health check finds from now on: `healthy`, `unhealthy` or `starting`.
+    pub(crate) fn set_health(&self, name: &str, health: &str) {
+        let events = self.containers().set_health(name, health);
+        self.emit(&events);
+    }
+
+    /// `docker network connect`.
+    pub(crate) fn connect_network(&self, name: &str, network: &str, ip: &str) {
+        let events = self.containers().connect(name, network, ip);
+        self.emit(&events);
+    }
+
+    /// `docker network disconnect`.
+    pub(crate) fn disconnect_network(&self, name: &str, network: &str) {
+        let events = self.containers().disconnect(name, network);
         self.emit(&events);
     }
 

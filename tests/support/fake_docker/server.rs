@@ -12,7 +12,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde_json::{Value, json};
 
 use super::super::http::percent_decode;
-use super::containers::{self, Containers};
+use super::containers::Containers;
+use super::events;
 use super::wire::{self, Answer, Fault, Framing, Wire};
 
 /// What an open events stream is to do next; `None` is its end.
@@ -217,7 +218,7 @@ fn answer(wire: &mut dyn Wire, shared: &Shared, request: &Request) -> io::Result
             Answer { status: 200, content_type: "text/plain; charset=utf-8", body: b"OK".to_vec() }
         }
         "/version" => Answer::json(200, &json!({"Version": "fake", "ApiVersion": version.api()})),
-        "/info" => Answer::json(200, &json!({"ID": "FAKE", "Name": "fake-host", "Containers": 1})),
+        "/info" => Answer::json(200, &info(shared)),
         "/containers/json" => {
             let all = ["all=1", "all=true"].iter().any(|all| request.query.contains(all));
             Answer::json(200, &shared.containers.lock().unwrap().list(all, &filters))
@@ -225,6 +226,14 @@ fn answer(wire: &mut dyn Wire, shared: &Shared, request: &Request) -> io::Result
         path => inspect(shared, path),
     };
     Ok(wire::send(wire, version, &answer, framing)? && !request.wants_close)
+}
+
+fn info(shared: &Shared) -> Value {
+    let [all, running, paused] = shared.containers.lock().unwrap().counts();
+    json!({
+        "ID": "FAKE", "Name": "fake-host", "Containers": all, "ContainersRunning": running,
+        "ContainersPaused": paused, "ContainersStopped": all - running - paused,
+    })
 }
 
 fn inspect(shared: &Shared, path: &str) -> Answer {
@@ -268,7 +277,7 @@ fn follow_events(
     wire.write_all(wire::head(version, 200, "application/json", ending).as_bytes())?;
     for piece in pieces {
         let bytes = match piece {
-            Some(EventPiece::Event(event)) if containers::passes(&event, filters) => {
+            Some(EventPiece::Event(event)) if events::passes(&event, filters) => {
                 format!("{event}\n").into_bytes()
             }
             Some(EventPiece::Event(_)) => continue,

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use super::containers::Version;
+use super::version::Version;
 
 /// A connection of either kind.
 pub(super) trait Wire: Read + Write + Send {

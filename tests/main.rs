@@ -26,5 +26,6 @@ mod links;
 mod proxy;
 mod readiness;
 mod register;
+mod register_all;
 mod signals;
 mod support;

@@ -192,7 +192,9 @@ impl Core {
                 self.note_kill(&container, signal, at_ns, now);
             }
             Input::Checked { probe, is_reachable } => self.note_check(probe, is_reachable),
-            Input::Outcome { key, outcome } => self.note_outcome(&key, outcome, now),
+            // What is wanted stays the same, and a host may have hundreds of entries.
+            Input::Outcome { key, outcome } => return self.note_outcome(&key, outcome, now),
+            Input::Tick if self.leaving.values().all(|(_, until)| *until > now) => return,
             Input::Tick => {}
         }
         self.reconcile(now);

@@ -211,6 +211,7 @@ impl Registrar {
     pub(crate) fn run(mut self, stop: &Stop) -> Result<(), Failure> {
         if let Some(wanted) = self.target.fixed() {
             self.core.note(Input::Wanted(wanted), Instant::now());
+            self.hand_over_probes();
         }
         loop {
             let now = Instant::now();
@@ -218,7 +219,6 @@ impl Registrar {
                 self.look_due = None;
                 self.looks.ask();
             }
-            self.hand_over_probes();
             let has_acted = self.act();
             // Between two requests to etcd everything is heard that has happened, because
             // it may be more urgent. Without anything due, a report is all there is to
@@ -267,6 +267,7 @@ impl Registrar {
             };
             if let Some(input) = input {
                 self.core.note(input, Instant::now());
+                self.hand_over_probes();
             }
             patience = Duration::ZERO;
         }

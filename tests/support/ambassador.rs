@@ -54,6 +54,10 @@ impl Launch {
         self
     }
 
+    pub(crate) fn args<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> Launch {
+        args.into_iter().fold(self, Launch::arg)
+    }
+
     /// Has `wrapper`, such as `unshare --pid`, start it.
     pub(crate) fn under(mut self, wrapper: &[&str]) -> Launch {
         self.before = wrapper.iter().map(OsString::from).collect();

@@ -1,5 +1,6 @@
 //! What tests ask of etcd, whichever of its APIs they run with.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -86,6 +87,8 @@ pub(super) trait Words {
     fn ttl_s(&self, client: &Client, key: &str) -> Option<i64>;
     fn life(&self, client: &Client, key: &str) -> Option<Life>;
     fn list(&self, client: &Client, patience: Duration, dir: &str) -> io::Result<Vec<String>>;
+    /// Everything below `dir`, at any depth.
+    fn tree(&self, client: &Client, dir: &str) -> BTreeMap<String, String>;
     /// Where the history of a quorum is now.
     fn position(&self, client: &Client, patience: Duration) -> io::Result<u64>;
     /// Waits on `stream` for changes below `dir` at `next` or later.
@@ -194,7 +197,12 @@ impl Client {
         self.api.words().list(self, DEADLINE, directory).unwrap()
     }
 
-    /// The same, if it answers within `patience`, for which it needs a quorum.
+    /// Every key below `directory`, at any depth, with its value.
+    pub(crate) fn tree(&self, directory: &str) -> BTreeMap<String, String> {
+        self.api.words().tree(self, directory)
+    }
+
+    /// The keys directly below `directory`, if etcd answers within `patience`, for which it needs a quorum.
     pub(crate) fn list_within(&self, patience: Duration, directory: &str) -> Option<Vec<String>> {
         self.api.words().list(self, patience, directory).ok()
     }

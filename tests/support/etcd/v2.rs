@@ -1,5 +1,6 @@
 //! The requests of the v2 API.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -63,6 +64,20 @@ impl Words for V2 {
             404 => Ok(Vec::new()),
             status => Err(io::Error::other(format!("{status}: {}", answer.body))),
         }
+    }
+
+    fn tree(&self, client: &Client, dir: &str) -> BTreeMap<String, String> {
+        let target = format!("{}/?quorum=true&recursive=true", path(dir));
+        let answer = client.ask("GET", &target, None);
+        let mut tree = BTreeMap::new();
+        let mut left = vec![answer.json()["node"].clone()];
+        while let Some(node) = left.pop() {
+            if let Some(value) = node["value"].as_str() {
+                tree.insert(node["key"].as_str().unwrap().to_owned(), value.to_owned());
+            }
+            left.extend(node["nodes"].as_array().into_iter().flatten().cloned());
+        }
+        tree
     }
 
     fn position(&self, client: &Client, patience: Duration) -> io::Result<u64> {

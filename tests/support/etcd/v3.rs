@@ -1,5 +1,6 @@
 //! The requests of the v3 API, through its JSON gateway.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -94,6 +95,12 @@ impl Words for V3 {
         let keys = kvs.iter().map(|stored| text(&stored["key"]));
         let is_child = |key: &String| !key[dir.len() + 1..].contains('/');
         Ok(keys.filter(is_child).collect())
+    }
+
+    fn tree(&self, client: &Client, dir: &str) -> BTreeMap<String, String> {
+        let answer = try_post(client, DEADLINE, "kv/range", &below(dir)).unwrap();
+        let kvs = answer["kvs"].as_array().cloned().unwrap_or_default();
+        kvs.iter().map(|stored| (text(&stored["key"]), text(&stored["value"]))).collect()
     }
 
     fn position(&self, client: &Client, patience: Duration) -> io::Result<u64> {

@@ -3,6 +3,7 @@
 
 mod comparison;
 mod reading;
+mod whole_host;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;

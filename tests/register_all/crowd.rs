@@ -1,6 +1,6 @@
 //! A host with hundreds of containers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::*;
 use crate::support::etcd::only_v2;
@@ -10,8 +10,8 @@ use crate::support::usage::Usage;
 
 const CROWD: u16 = 500;
 
-fn crowd() -> Vec<Container> {
-    (0..CROWD).map(|n| web(&format!("c{n}"), "nginx", 10_000 + n)).collect()
+fn crowd(size: u16) -> Vec<Container> {
+    (0..size).map(|n| web(&format!("c{n}"), "nginx", 10_000 + n)).collect()
 }
 
 /// "GET /containers/ID/json".
@@ -23,11 +23,9 @@ fn inspections(docker: &FakeDocker) -> usize {
 #[test]
 fn five_hundred_containers_are_registered_and_taken_out_again() {
     let scene = Scene::new();
-    scene.docker.run_many(crowd());
-    let started = Instant::now();
+    scene.docker.run_many(crowd(CROWD));
     let mut ambassador = scene.registering();
     eventually("500 entries", || scene.registered().len() == usize::from(CROWD));
-    println!("500 containers registered after {:?}", started.elapsed());
     let rss = Usage::of(ambassador.id()).resident_bytes();
     assert!(rss < 32 * 1024 * 1024, "{rss} bytes");
     // Some time later each has been inspected once or twice: at the first look, and when
@@ -50,7 +48,7 @@ fn five_hundred_containers_are_registered_and_taken_out_again() {
 fn stop_signal_goes_before_hundreds_of_writes() {
     let scene = Scene::new();
     let watch = scene.etcd.watch(&scene.prefix);
-    scene.docker.run_many(crowd());
+    scene.docker.run_many(crowd(CROWD));
     let _ambassador = scene.register(REGISTRATOR).start();
     // In the order of their keys, so this one is among the first.
     let first = format!("{}/nginx/{HOST}:c0:80", scene.prefix);
@@ -65,21 +63,22 @@ fn stop_signal_goes_before_hundreds_of_writes() {
 /// One lease and few questions, however many entries there are.
 #[test]
 fn entries_of_a_host_share_their_refreshes() {
+    const SIZE: usize = 200;
     let scene = Scene::new();
     let tap = Tap::of(scene.etcd.address());
     let watch = scene.etcd.watch(&scene.prefix);
-    scene.docker.run_many(crowd());
+    scene.docker.run_many(crowd(200));
     let url = format!("http://{}", tap.address());
     let words = ["register", "--all", "--ttl", "3s", "--etcd", &url, "--prefix", &scene.prefix];
     let docker = ["--docker", &scene.docker.address(), "--host-ip", HOST_IP];
     let _ambassador = ambassador(words.into_iter().chain(docker)).start();
-    eventually("500 entries", || scene.registered().len() == usize::from(CROWD));
+    eventually("200 entries", || scene.registered().len() == SIZE);
     // They live on beyond their TTL, and nobody is woken.
     let requests = || tap.text().matches("POST /v3").count();
     let before = requests();
     proceed_after(Duration::from_secs(5));
-    assert_eq!(scene.registered().len(), usize::from(CROWD));
-    assert_eq!(watch.so_far(scene.etcd, &scene.prefix).len(), usize::from(CROWD));
+    assert_eq!(scene.registered().len(), SIZE);
+    assert_eq!(watch.so_far(scene.etcd, &scene.prefix).len(), SIZE);
     if only_v2() {
         return; // It has no leases: each key is refreshed by itself.
     }

@@ -60,7 +60,7 @@ pub(crate) fn docker<const N: usize>(args: [&str; N]) -> String {
 }
 
 #[track_caller]
-fn must(command: &mut Command) -> String {
+pub(crate) fn must(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {stderr}");

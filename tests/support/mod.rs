@@ -10,6 +10,7 @@ pub(crate) mod engine_events;
 pub(crate) mod etcd;
 pub(crate) mod fake_docker;
 pub(crate) mod http;
+pub(crate) mod own_engine;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod relay;

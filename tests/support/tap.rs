@@ -25,6 +25,9 @@ impl Tap {
                 client.set_read_timeout(None)?;
                 let mut to_server = client::connect(server)?;
                 to_server.set_read_timeout(None)?;
+                // Hundreds of requests of two pieces each must not wait for one another.
+                to_server.set_nodelay(true)?;
+                client.set_nodelay(true)?;
                 let (mut from_server, mut to_client) =
                     (to_server.try_clone()?, client.try_clone()?);
                 thread::spawn(move || {

@@ -26,7 +26,7 @@ pub use crate::{
     cli::fuzzing::duration,
     docker::fuzzing::{docker_json, docker_time, events, http1},
     etcd::fuzzing::{etcd_body, etcd_v3},
-    registrar::fuzzing::verdict,
+    registrar::fuzzing::{host, verdict},
     traffic::fuzzing::proxy_header,
 };
 
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     type Target = fn(&[u8]);
-    const TARGETS: [(&str, Target); 12] = [
+    const TARGETS: [(&str, Target); 13] = [
         ("address", address),
         ("docker_json", docker_json),
         ("docker_time", docker_time),
@@ -151,6 +151,7 @@ mod tests {
         ("log_line", log_line),
         ("proxy_header", proxy_header),
         ("registration", registration),
+        ("host", host),
         ("verdict", verdict),
     ];
 

@@ -75,11 +75,11 @@ impl Rules {
                     if let Some((key, owner)) = taken {
                         verdict = Verdict::Mistake(format!(
                             "container {} asks for {key}, which is container {owner}'s",
-                            container.name()
+                            shown(container)
                         ));
                     } else {
                         let owned = wanted.iter().map(|w| w.key.clone());
-                        owners.extend(owned.map(|key| (key, container.name().to_owned())));
+                        owners.extend(owned.map(|key| (key, shown(container))));
                     }
                 }
                 judged.push(Judged { container: container.name().to_owned(), port, verdict });
@@ -95,7 +95,7 @@ impl Rules {
         container: &Container,
         host_name: &str,
     ) -> Vec<(Option<Port>, Verdict)> {
-        let name = container.name();
+        let name = shown(container);
         if let Some(obstacle) = container.state.obstacle() {
             return vec![(None, Verdict::Absent(format!("container {name} {obstacle}")))];
         }
@@ -132,7 +132,7 @@ impl Rules {
     /// The verdict, which is `Err` where it was reached before everything was looked at.
     fn judge_port(&self, target: &Target, candidate: &Candidate<'_>) -> Result<Verdict, Verdict> {
         let Candidate { container, port, .. } = candidate;
-        let name = container.name();
+        let name = shown(container);
         let formats = formats_for(*port, &target.formats);
         if formats.is_empty() {
             let why = format!("container {name}: {port} is written by --format registrator alone");
@@ -149,7 +149,7 @@ impl Rules {
         let mistake = |why: String| Verdict::Mistake(format!("container {name}: {port}: {why}"));
         let instance = match metadata.instance() {
             Some(word) => word.value.to_owned(),
-            None => format!("{}:{name}:{}", candidate.host_name, port.number),
+            None => format!("{}:{}:{}", candidate.host_name, container.name(), port.number),
         };
         let instance = instance_name(&instance).map_err(mistake)?;
         // As registrator marks UDP, unless it is told the whole name.
@@ -181,7 +181,7 @@ impl Rules {
         said: Option<Word<'_>>,
     ) -> Result<(ServiceName, String), Verdict> {
         let Candidate { container, port, .. } = candidate;
-        let name = container.name();
+        let name = shown(container);
         let absent = |why: String| Verdict::Absent(format!("container {name}: {port}: {why}"));
         let mistake = |why: String| Verdict::Mistake(format!("container {name}: {port}: {why}"));
         let (base, is_of_port, why) = match said {
@@ -223,7 +223,7 @@ impl Rules {
     /// Where the port is reached, and why there.
     fn address(&self, candidate: &Candidate<'_>) -> Result<(HostPort, String), Verdict> {
         let Candidate { container, port, bindings, .. } = candidate;
-        let name = container.name();
+        let name = shown(container);
         match &self.reach {
             Reach::Published(host_ip) => match host_ip.address_of(bindings) {
                 Ok(Some(address)) => {
@@ -254,6 +254,11 @@ impl Rules {
             }
         }
     }
+}
+
+/// A container's name as it may be shown: whoever answers as Docker may say anything.
+fn shown(container: &Container) -> String {
+    report::excerpt(container.name())
 }
 
 /// Only registrator's format has UDP ports: nobody who reads the others expects them.

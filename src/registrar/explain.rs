@@ -73,14 +73,15 @@ fn explain_host(config: &Config, docker: &docker::Address) -> Result<String, Fai
         text.push_str(&format!("{subject:width$}  {first}\n"));
         lines.for_each(|line| text.push_str(&format!("{indent}{line}\n")));
     }
-    let count = containers.len();
+    let (count, host_name) = (containers.len(), report::excerpt(&host_name));
     Ok(format!("{text}{count} containers on host {host_name}; {}", lifetime(config)))
 }
 
 fn subject(judged: &Judged) -> String {
+    let container = report::excerpt(&judged.container);
     match judged.port {
-        Some(port) => format!("{} {port}", judged.container),
-        None => judged.container.clone(),
+        Some(port) => format!("{container} {port}"),
+        None => container,
     }
 }
 
@@ -91,7 +92,8 @@ fn entries(wanted: &[Wanted], key: &str, value: &str) -> String {
 
 fn not_yet(judged: &Judged) -> String {
     let port = judged.port.map(|port| port.to_string()).unwrap_or_default();
-    format!("Docker has not assigned {port} of {} a port yet", judged.container)
+    let container = report::excerpt(&judged.container);
+    format!("Docker has not assigned {port} of {container} a port yet")
 }
 
 fn lifetime(config: &Config) -> String {

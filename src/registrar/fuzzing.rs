@@ -1,8 +1,9 @@
 //! What must hold of an entry, whatever Docker says of its container.
 
-use std::{net::IpAddr, num::NonZeroU16, str};
+use std::{collections::HashSet, net::IpAddr, num::NonZeroU16, str};
 
 use super::{
+    all::{Reach, Rules},
     host_ip::HostIp,
     one::One,
     wanted::{Source, Target, Verdict},
@@ -10,7 +11,7 @@ use super::{
 use crate::{
     address::Host,
     docker::{self, Container},
-    property::{assert_is_an_excerpt, first_line},
+    property::{assert_is_an_excerpt, assert_is_one_line, first_line},
     service::{Format, Instance},
 };
 
@@ -61,5 +62,51 @@ pub fn verdict(data: &[u8]) {
             assert_is_an_excerpt(&why);
         }
         Verdict::NotYet => {}
+    }
+}
+
+/// Every container of a host gets entries with keys of one service and one instance each, no
+/// key is given twice, and every reason is one line. The first line of the input says with
+/// `i` that containers are reached at their own addresses, with `e` that they have to ask; each
+/// other line is an inspection.
+pub fn host(data: &[u8]) {
+    let (steering, inspections) = first_line(data);
+    let lines = inspections.split(|&byte| byte == b'\n');
+    let containers: Vec<Container> =
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let chosen = Some(IpAddr::from([10, 1, 0, 1]));
+    let reach = match steering.contains(&b'i') {
+        true => Reach::Internal { network: None },
+        false => Reach::Published(HostIp { chosen, ..HostIp::default() }),
+    };
+    let rules = Rules { explicit: steering.contains(&b'e'), allowed: Vec::new(), reach };
+    let target = Target {
+        prefix: "/services".parse().expect("a valid prefix"),
+        formats: vec![Format::Registrator, Format::Skydns],
+        source: Source::Host { rules, docker: docker::Address::default() },
+    };
+    let mut keys = HashSet::new();
+    for judged in target.judge(&containers, "core-01") {
+        match judged.verdict {
+            Verdict::Present { wanted, rule } => {
+                assert_is_one_line(&rule);
+                for wanted in wanted {
+                    let depth = if wanted.key.starts_with("/skydns/") { 5 } else { 3 };
+                    assert_eq!(wanted.key.matches('/').count(), depth, "{}", wanted.key);
+                    let parts = wanted.key.split('/').skip(1);
+                    let is_plain = |part: &str| !part.is_empty() && !part.starts_with(['.', '_']);
+                    assert!(parts.into_iter().all(is_plain), "{}", wanted.key);
+                    let instance =
+                        wanted.value.parse::<Instance>().expect("what is written is read");
+                    assert_eq!(instance.address, wanted.address);
+                    assert!(keys.insert(wanted.key.clone()), "{} is given twice", wanted.key);
+                }
+            }
+            Verdict::Absent(why) | Verdict::Mistake(why) | Verdict::Unreachable(why) => {
+                assert_is_one_line(&why);
+                assert!(why.len() < 8 * 1024, "{why}");
+            }
+            Verdict::NotYet => {}
+        }
     }
 }

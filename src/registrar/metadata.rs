@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt, num::NonZeroU16};
 
 use crate::{
     docker::Container,
+    report,
     service::{Attribute, Invalid},
 };
 
@@ -40,7 +41,7 @@ impl fmt::Display for Word<'_> {
             Source::Label => "label",
             Source::Variable => "variable",
         };
-        write!(f, "{source} {}", self.name)
+        write!(f, "{source} {}", report::excerpt(self.name))
     }
 }
 

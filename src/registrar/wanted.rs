@@ -7,6 +7,7 @@ use super::{all::Rules, one::One};
 use crate::{
     address::HostPort,
     docker::{self, Container, Port},
+    report,
     service::{Attribute, Format, InstanceName, Invalid, Prefix, Registration, ServiceName},
 };
 
@@ -166,5 +167,8 @@ impl Target {
 
 /// `name` as an instance's name, or what is wrong with it.
 pub(super) fn instance_name(name: &str) -> Result<InstanceName, String> {
-    name.parse().map_err(|problem: Invalid| format!("instance '{name}': {problem}"))
+    name.parse().map_err(|problem: Invalid| {
+        let name = report::excerpt(name);
+        format!("instance '{name}': {problem}")
+    })
 }

@@ -5,6 +5,7 @@
 mod address;
 mod backoff;
 mod cli;
+mod command;
 mod connect;
 mod docker;
 mod etcd;
@@ -42,16 +43,16 @@ pub fn main() -> ExitCode {
     let environment = Environment::new(env::vars_os());
     let outcome = match cli::parse(env::args_os(), &environment) {
         Ok(invocation) => run(invocation),
-        Err(Refusal::Text(text)) => report::print(&text),
+        Err(Refusal::Text(text)) => report::print(&text).map(|()| 0),
         Err(Refusal::Mistake(failure)) => Err(failure),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(failure) => fail(&failure),
     }
 }
 
-fn run(Invocation { filter, role }: Invocation) -> Result<(), Failure> {
+fn run(Invocation { filter, role }: Invocation) -> Result<u8, Failure> {
     // Dropped last: what the role has said is written before the process ends.
     let _log = logging::start(&filter)
         .map_err(|error| Failure::Running(format!("no thread for the log: {error}")))?;

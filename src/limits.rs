@@ -102,6 +102,27 @@ fn raise_files(needed: u64) {
     }
 }
 
+/// The limit on open files as it was at some moment, for a program that is started later:
+/// one that uses select(2), or closes every descriptor there might be, needs the low one.
+#[derive(Debug)]
+pub(crate) struct FileLimit(Rlimit);
+
+impl FileLimit {
+    pub(crate) fn now() -> Self {
+        FileLimit(getrlimit(Resource::Nofile))
+    }
+
+    /// Does `what` under this limit. A client that connects meanwhile may have to wait.
+    pub(crate) fn during<T>(self, what: impl FnOnce() -> T) -> T {
+        let raised = getrlimit(Resource::Nofile);
+        // Neither is refused: no hard limit is exceeded.
+        let _ = setrlimit(Resource::Nofile, self.0);
+        let outcome = what();
+        let _ = setrlimit(Resource::Nofile, raised);
+        outcome
+    }
+}
+
 /// The lowest `pids.max` of this process's control group and those above it.
 ///
 /// Source: cgroups(7); in version 1 the controller has a hierarchy of its own.

@@ -14,6 +14,10 @@ pub(crate) enum Failure {
     Usage(String),
     /// Failed while running, exit code 1.
     Running(String),
+    /// There is no command to run, exit code 127, or it cannot be run, 126: what sh and
+    /// env(1) end with then.
+    NoCommand(String),
+    NotExecutable(String),
 }
 
 impl Failure {
@@ -21,13 +25,18 @@ impl Failure {
         match self {
             Failure::Running(_) => 1,
             Failure::Usage(_) => 2,
+            Failure::NotExecutable(_) => 126,
+            Failure::NoCommand(_) => 127,
         }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Failure::Usage(text) | Failure::Running(text)) = self;
+        let (Failure::Usage(text)
+        | Failure::Running(text)
+        | Failure::NoCommand(text)
+        | Failure::NotExecutable(text)) = self;
         Printable(text).fmt(f)
     }
 }

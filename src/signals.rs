@@ -38,6 +38,11 @@ impl StopRequests {
         Ok(StopRequests { requests })
     }
 
+    /// Requests that somebody else catches.
+    pub(crate) fn of(requests: Receiver<()>) -> Self {
+        StopRequests { requests }
+    }
+
     /// For `select!`: ready when the process is asked to stop.
     pub(crate) fn receiver(&self) -> &Receiver<()> {
         &self.requests

@@ -19,6 +19,7 @@ mod etcd_auth;
 mod etcd_secure;
 mod etcd_tls;
 mod etcd_v3;
+mod exec;
 mod fake_docker;
 mod forward;
 mod helpers;

@@ -56,7 +56,7 @@ impl Environment {
         let mut inserted = Vec::new();
         for option in command.get_arguments() {
             let Some(long) = option.get_long() else { continue };
-            let variable = format!("AMBASSADOR_{}", long.to_ascii_uppercase().replace('-', "_"));
+            let variable = variable(long);
             let Some(value) = self.get(&variable) else { continue };
             let word = match (option.get_action(), value) {
                 (ArgAction::SetTrue, "true") => format!("--{long}"),
@@ -154,6 +154,16 @@ impl Environment {
         }
         Ok(ports.into_iter().map(|(port, upstreams)| LinkedPort { port, upstreams }).collect())
     }
+}
+
+/// The variable that says the option `long`.
+fn variable(long: &str) -> String {
+    format!("AMBASSADOR_{}", long.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// The variables that say an option of `command`.
+pub(super) fn variables(command: &clap::Command) -> Vec<String> {
+    command.get_arguments().filter_map(|option| option.get_long().map(variable)).collect()
 }
 
 fn is_option(word: &OsStr) -> bool {

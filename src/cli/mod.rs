@@ -10,19 +10,19 @@ mod register_options;
 mod typed;
 mod values;
 
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, net::Ipv4Addr, path::Path};
 
 use clap::{CommandFactory, FromArgMatches};
 use log::LevelFilter;
 
 use self::typed::{
-    BalanceName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedForward, TypedProxy,
+    BalanceName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedExec, TypedForward, TypedProxy,
     TypedServing,
 };
 pub(crate) use self::{environment::Environment, refusal::Refusal};
 use crate::{
     logging::Filter,
-    roles::{Env, Forward, List, Proxy, Role, Route, Serving},
+    roles::{Env, Exec, Forward, List, Proxy, Role, Route, Serving},
     traffic::{Balance, Listen, OnRemove, ProxyHeader, Settings},
 };
 
@@ -64,11 +64,12 @@ pub(crate) fn parse(
             registry: list.etcd.resolve(environment)?,
         }),
         TypedCommand::Env(env) => Role::Env(Env {
-            alias: env.alias.unwrap_or_else(|| values::alias_of(&env.service)),
+            alias: env.alias.unwrap_or_else(|| values::in_variables(&env.service.to_string())),
             service: env.service,
             port: env.port,
             registry: env.etcd.resolve(environment)?,
         }),
+        TypedCommand::Exec(exec) => Role::Exec(exec.resolve(environment)?),
     };
     Ok(Invocation { filter, role })
 }
@@ -160,6 +161,39 @@ impl TypedProxy {
         }
         let registry = self.etcd.resolve(environment)?;
         Ok(Proxy { routes, registry, serving: self.serving.resolve(environment) })
+    }
+}
+
+impl TypedExec {
+    fn resolve(self, environment: &Environment) -> Result<Exec, Refusal> {
+        let links = self.service;
+        if links.is_empty() {
+            return Err(Refusal::usage("exec: --service SERVICE:ALIAS[:PORT] is missing"));
+        }
+        for (index, link) in links.iter().enumerate() {
+            let (alias, port) = (&link.alias.in_variables, link.port);
+            if links[..index].iter().any(|other| other.alias.in_variables == *alias) {
+                return Err(Refusal::usage(&format!("--service: alias {alias} is given twice")));
+            }
+            if port != 0 && links[..index].iter().any(|other| other.port == port) {
+                return Err(Refusal::usage(&format!("--service: port {port} is given twice")));
+            }
+        }
+        let mut words = self.words.into_iter();
+        let Some(program) = words.next() else {
+            return Err(Refusal::usage("exec: expected -- COMMAND [ARGS...] behind the options"));
+        };
+        let routes = links.iter().map(|link| {
+            let listen = Listen::At((Ipv4Addr::LOCALHOST, link.port).into());
+            Route { service: link.service.clone(), listen }
+        });
+        let routes = routes.collect();
+        let aliases = links.iter().map(|link| link.alias.clone()).collect();
+        let registry = self.etcd.resolve(environment)?;
+        let proxy = Proxy { routes, registry, serving: self.serving.resolve(environment) };
+        let options = command().find_subcommand("exec").map(environment::variables);
+        let options = options.unwrap_or_default();
+        Ok(Exec { aliases, proxy, program, arguments: words.collect(), options })
     }
 }
 

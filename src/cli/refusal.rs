@@ -76,7 +76,7 @@ impl Refusal {
     }
 }
 
-const COMMANDS: &str = "expected forward, register, proxy, list or env; see --help";
+const COMMANDS: &str = "expected forward, register, proxy, list, env or exec; see --help";
 
 /// clap's `--ttl <DURATION>` or `<PORT>` as `--ttl`, `PORT`, or the variable it came from.
 fn name_of(argument: &str, from_environment: &Inserted) -> String {

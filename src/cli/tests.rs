@@ -159,6 +159,25 @@ fn formats_may_be_repeated_or_separated_by_commas() {
 }
 
 #[test]
+fn what_is_behind_two_dashes_is_the_commands() {
+    let words = "ambassador exec -v --service a:b-c:1,d:e -- ls --service -v --wait 5";
+    let variables = [("AMBASSADOR_WAIT", "2s"), ("AMBASSADOR_SERVICE", "x:y")];
+    let Invocation { role: Role::Exec(exec), filter } = parse_with(words, &variables).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(filter, Filter::Level(LevelFilter::Debug));
+    assert_eq!((exec.program, exec.arguments.len()), ("ls".into(), 4));
+    let aliases: Vec<_> = exec.aliases.iter().map(|alias| &alias.in_variables[..]).collect();
+    assert_eq!(aliases, ["B_C", "E"]);
+    let listens: Vec<_> = exec.proxy.routes.iter().map(|r| r.listen.to_string()).collect();
+    assert_eq!(listens, ["127.0.0.1:1", "127.0.0.1:0"]);
+    assert_eq!(exec.proxy.serving.settings.wait.as_secs(), 2);
+    let has = |name: &str| exec.options.iter().any(|option| option == name);
+    assert!(has("AMBASSADOR_WAIT") && has("AMBASSADOR_ETCD_API") && has("AMBASSADOR_SERVICE"));
+}
+
+#[test]
 fn every_mistake_is_one_line_that_names_what_is_wrong_and_what_is_allowed() {
     for (words, parts) in [
         ("ambassador", ["no command", "expected forward"]),
@@ -206,6 +225,11 @@ fn every_mistake_is_one_line_that_names_what_is_wrong_and_what_is_allowed() {
         ("ambassador register --address 0.0.0.0:1 s", ["--address", "0.0.0.0"]),
         ("ambassador list a b", ["b", "--help"]),
         ("ambassador env a", ["PORT", "--help"]),
+        ("ambassador exec -- a", ["--service SERVICE:ALIAS[:PORT]", "missing"]),
+        ("ambassador exec --service a:b", ["exec:", "-- COMMAND"]),
+        ("ambassador exec --service a:b:1,c:B -- d", ["--service: alias B", "twice"]),
+        ("ambassador exec --service a:b:1,c:d:1 -- e", ["--service: port 1", "twice"]),
+        ("ambassador exec --service a -- b", ["--service: invalid value 'a'", "SERVICE:ALIAS"]),
         ("ambassador env a 1 --alias 1x", ["--alias: invalid value '1x'", "letters"]),
     ] {
         let line = refusal(words, &[]);

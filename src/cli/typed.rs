@@ -6,7 +6,7 @@
     reason = "comments on options are the text of --help, not markup"
 )]
 
-use std::{net::IpAddr, num::NonZeroU16, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::IpAddr, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -50,6 +50,7 @@ pub(super) enum TypedCommand {
     Proxy(TypedProxy),
     List(TypedList),
     Env(TypedEnv),
+    Exec(TypedExec),
 }
 
 /// Forwards TCP to fixed addresses.
@@ -245,6 +246,33 @@ pub(super) struct TypedEnv {
     /// The first part of the variables. [default: SERVICE in upper case, '-' and '.' as '_']
     #[arg(long, value_name = "NAME", value_parser = values::alias)]
     pub(super) alias: Option<String>,
+    #[command(flatten)]
+    pub(super) etcd: TypedEtcd,
+}
+
+/// Runs a command with links to services.
+///
+/// Each --service is a listener on 127.0.0.1 that does what proxy does, and COMMAND gets
+/// the variables of docker run --link for it: <ALIAS>_PORT_<PORT>_TCP and its like.
+/// Signals go on to COMMAND. Exits as it did: with its code, with 128+N if signal N killed
+/// it, with 127 if there is no such command, with 126 if it cannot be run. --drain is for
+/// what COMMAND leaves behind, and for COMMAND itself where this program has to end it.
+#[derive(Debug, Args)]
+#[command(
+    args_override_self = true,
+    override_usage = "ambassador exec [OPTIONS] --service SERVICE:ALIAS[:PORT]... -- COMMAND [ARGS...]"
+)]
+pub(super) struct TypedExec {
+    /// What COMMAND is linked to: SERVICE, under the name ALIAS (in variables in upper
+    /// case, '-' and '.' as '_'), at 127.0.0.1:PORT, or a free port. May be given several
+    /// times, or separated by commas.
+    #[arg(long, value_name = "SERVICE:ALIAS[:PORT]", value_delimiter = ',', value_parser = values::link)]
+    pub(super) service: Vec<values::Link>,
+    /// What is run, and its arguments.
+    #[arg(value_name = "COMMAND", last = true)]
+    pub(super) words: Vec<OsString>,
+    #[command(flatten)]
+    pub(super) serving: TypedServing,
     #[command(flatten)]
     pub(super) etcd: TypedEtcd,
 }

@@ -6,6 +6,7 @@ use std::{net::IpAddr, num::NonZeroU16, time::Duration};
 use crate::{
     address::{self, HostPort},
     etcd, report,
+    roles::Alias,
     service::ServiceName,
 };
 
@@ -126,7 +127,34 @@ pub(super) fn alias(text: &str) -> Result<String, String> {
     }
 }
 
-/// The alias of a service that is given none.
-pub(super) fn alias_of(service: &ServiceName) -> String {
-    service.to_string().to_ascii_uppercase().replace(['-', '.'], "_")
+/// The first part of link variables for a service or an alias that has other characters.
+pub(super) fn in_variables(name: &str) -> String {
+    name.to_ascii_uppercase().replace(['-', '.'], "_")
+}
+
+/// The value of `--service`: which service, under which name, at which port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) service: ServiceName,
+    pub(super) alias: Alias,
+    /// 0 for a free one.
+    pub(super) port: u16,
+}
+
+/// `SERVICE:ALIAS[:PORT]`.
+pub(super) fn link(text: &str) -> Result<Link, String> {
+    let mut words = text.split(':');
+    let (Some(service), Some(typed), port, None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err("expected SERVICE:ALIAS[:PORT], for example redis-A:db:6379".to_owned());
+    };
+    let service = service.parse().map_err(|invalid| format!("SERVICE: {invalid}"))?;
+    let in_variables =
+        alias(&in_variables(typed)).map_err(|invalid| format!("ALIAS: {invalid}"))?;
+    let port = match port {
+        Some(text) => self::port(text)?.get(),
+        None => 0,
+    };
+    Ok(Link { service, alias: Alias { typed: typed.to_owned(), in_variables }, port })
 }

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,11 +39,14 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Catches signals from here on.
     pub(super) fn new() -> Result<Self, Failure> {
-        let requests = StopRequests::catch()
-            .map_err(|error| Failure::Running(format!("signals cannot be caught: {error}")))?;
+        StopRequests::catch().map(Daemon::with).map_err(no_signals)
+    }
+
+    /// For a role that catches signals itself.
+    pub(super) fn with(requests: StopRequests) -> Self {
         let (guard, stop) = stop::pair();
         let (ended_in, ended) = crossbeam_channel::unbounded();
-        Ok(Daemon { guard, joined: Vec::new(), stop, ended, ended_in, requests })
+        Daemon { guard, joined: Vec::new(), stop, ended, ended_in, requests }
     }
 
     /// Starts a control thread that is joined at the end. Its end is the end of
@@ -86,10 +90,16 @@ impl Daemon {
     /// Waits for a request to stop or the end of a control thread, whichever is
     /// first. The latter is a failure: none of them ends by itself.
     pub(super) fn wait(&self) -> Result<(), Failure> {
+        self.wait_for(self.requests.receiver())?;
+        info!("asked to stop");
+        Ok(())
+    }
+
+    /// The same for something else that ends a role.
+    pub(super) fn wait_for<T>(&self, end: &Receiver<T>) -> Result<T, Failure> {
         select! {
-            recv(self.requests.receiver()) -> _ => {
-                info!("asked to stop");
-                Ok(())
+            recv(end) -> end => {
+                end.map_err(|_| Failure::Running("thread signals ended".to_owned()))
             }
             recv(self.ended) -> ended => match ended {
                 Ok(Ended { name, outcome: Ok(()) }) => Err(self.failure_behind(name)),
@@ -183,11 +193,27 @@ impl Frontend {
 
     /// The addresses that must not be dialled.
     pub(super) fn own_listeners(&self) -> OwnListeners {
-        OwnListeners::new(self.bound.iter().map(|(bound, _)| bound.address).collect())
+        OwnListeners::new(self.addresses())
+    }
+
+    /// The addresses of the listeners, in the order in which they were asked for.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.bound.iter().map(|(bound, _)| bound.address).collect()
     }
 
     /// Starts accepting and says so, on stdout and to systemd.
     pub(super) fn start(&mut self, daemon: &mut Daemon) -> Result<(), Failure> {
+        let lines = self.accept(daemon)?;
+        // A stdout that takes no line is no reason not to serve.
+        if let Err(failure) = report::print(&lines) {
+            warn!("{failure}");
+        }
+        notify_ready(self.serving.notify_socket.as_deref());
+        Ok(())
+    }
+
+    /// Starts accepting. Returns a line for each listener.
+    pub(super) fn accept(&mut self, daemon: &mut Daemon) -> Result<String, Failure> {
         let own = self.own_listeners();
         let mut lines = String::new();
         for (bound, pool) in self.bound.drain(..) {
@@ -209,12 +235,7 @@ impl Frontend {
             self.serving.settings.connect_timeout,
         );
         daemon.spawn_unjoined("sweeper", move |stop| sweeper.run(stop))?;
-        // A stdout that takes no line is no reason not to serve.
-        if let Err(failure) = report::print(&lines) {
-            warn!("{failure}");
-        }
-        notify_ready(self.serving.notify_socket.as_deref());
-        Ok(())
+        Ok(lines)
     }
 
     /// Ends in order: no new client, a reset for those that wait for an instance,
@@ -276,6 +297,10 @@ fn resources(max_connections: usize, listeners: usize) -> Result<Resources, Fail
         _ => max_connections,
     };
     Ok(Resources::new(connections, pipes))
+}
+
+pub(super) fn no_signals(error: io::Error) -> Failure {
+    Failure::Running(format!("signals cannot be caught: {error}"))
 }
 
 /// Tells systemd, if it asked to be told.

@@ -28,16 +28,30 @@ impl Env {
         let Some(first) = rows.first() else {
             return Err(list::none_registered(&self.registry, &self.service));
         };
-        report::print(&variables(&self.alias, self.port, first))
+        let Row { host, port, address, .. } = first;
+        let variables = variables(&self.alias, self.port, address, host, *port);
+        let lines = variables.iter().map(|(name, value)| format!("{name}={value}\n"));
+        report::print(&lines.collect::<String>())
     }
 }
 
+/// Names and values for a link to `target`, which is `target_host:target_port`.
+///
 /// Source: Docker documentation, "Legacy container links", environment variables.
-fn variables(alias: &str, port: NonZeroU16, row: &Row) -> String {
-    let url = format!("tcp://{}", row.address);
+pub(super) fn variables(
+    alias: &str,
+    port: NonZeroU16,
+    target: &str,
+    target_host: &str,
+    target_port: u16,
+) -> Vec<(String, String)> {
+    let url = format!("tcp://{target}");
     let name = format!("{alias}_PORT_{port}_TCP");
-    format!(
-        "{alias}_PORT={url}\n{name}={url}\n{name}_ADDR={}\n{name}_PORT={}\n{name}_PROTO=tcp\n",
-        row.host, row.port
-    )
+    vec![
+        (format!("{alias}_PORT"), url.clone()),
+        (name.clone(), url),
+        (format!("{name}_ADDR"), target_host.to_owned()),
+        (format!("{name}_PORT"), target_port.to_string()),
+        (format!("{name}_PROTO"), "tcp".to_owned()),
+    ]
 }

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod env;
+mod exec;
 mod forward;
 mod list;
 mod proxy;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use crate::{etcd, report::Failure, service::Prefix, traffic};
 
 pub(crate) use env::Env;
+pub(crate) use exec::{Alias, Exec};
 pub(crate) use forward::{Forward, LinkedPort};
 pub(crate) use list::List;
 pub(crate) use proxy::{Proxy, Route};
@@ -25,6 +27,7 @@ pub(crate) enum Role {
     Proxy(Proxy),
     List(List),
     Env(Env),
+    Exec(Exec),
 }
 
 /// Where the registry is.
@@ -61,14 +64,16 @@ impl Registry {
 }
 
 impl Role {
-    /// Does it, until it is done or asked to stop.
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    /// Does it, until it is done or asked to stop. Returns the exit code.
+    pub(crate) fn run(self) -> Result<u8, Failure> {
         match self {
             Role::Forward(forward) => forward.run(),
             Role::Register(register) => register.run(),
             Role::Proxy(proxy) => proxy.run(),
             Role::List(list) => list.run(),
             Role::Env(env) => env.run(),
-        }
+            Role::Exec(exec) => return exec.run(),
+        }?;
+        Ok(0)
     }
 }

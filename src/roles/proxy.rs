@@ -31,6 +31,15 @@ pub(crate) struct Route {
 impl Proxy {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut daemon = Daemon::new()?;
+        let mut frontend = self.frontend(&mut daemon)?;
+        frontend.start(&mut daemon)?;
+        let outcome = daemon.wait();
+        frontend.drain(daemon);
+        outcome
+    }
+
+    /// Binds a listener for each route, and starts following the services.
+    pub(super) fn frontend(self, daemon: &mut Daemon) -> Result<Frontend, Failure> {
         let balance = self.serving.balance;
         // A service with several listeners has one pool and one poller.
         let mut pools: BTreeMap<ServiceName, Arc<Pool>> = BTreeMap::new();
@@ -41,7 +50,7 @@ impl Proxy {
                 .or_insert_with_key(|service| Arc::new(Pool::new(service.to_string(), balance)));
             listeners.push(Listener { listen, pool: Arc::clone(pool) });
         }
-        let mut frontend = Frontend::bind(self.serving, listeners)?;
+        let frontend = Frontend::bind(self.serving, listeners)?;
         let store = self.registry.store()?;
         let all = pools.values().cloned().collect();
         let followed = Arc::new(Followed::new(store, self.registry.prefix, all));
@@ -51,9 +60,6 @@ impl Proxy {
                 Poller::new(&followed, &service, &pool).run(stop);
             })?;
         }
-        frontend.start(&mut daemon)?;
-        let outcome = daemon.wait();
-        frontend.drain(daemon);
-        outcome
+        Ok(frontend)
     }
 }

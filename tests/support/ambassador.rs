@@ -1,7 +1,7 @@
 //! The real binary, as a user starts it.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -24,16 +24,12 @@ pub(crate) struct Launch {
     args: Vec<OsString>,
     env: Vec<(String, String)>,
     has_reader: bool,
+    /// What it reads; nothing if there is none.
+    input: Option<PipeReader>,
 }
 
 pub(crate) fn ambassador<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Launch {
-    Launch {
-        program: BINARY.into(),
-        before: Vec::new(),
-        args: args.into_iter().map(|arg| arg.as_ref().to_owned()).collect(),
-        env: Vec::new(),
-        has_reader: true,
-    }
+    Launch::of(BINARY, args)
 }
 
 /// The binary under the name of one of the original images.
@@ -44,6 +40,25 @@ pub(crate) fn called<A: AsRef<OsStr>>(name: &str, args: impl IntoIterator<Item =
 }
 
 impl Launch {
+    /// Of a program that starts the binary.
+    pub(crate) fn of<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> Launch {
+        Launch {
+            program: program.into(),
+            before: Vec::new(),
+            args: args.into_iter().map(|arg| arg.as_ref().to_owned()).collect(),
+            env: Vec::new(),
+            has_reader: true,
+            input: None,
+        }
+    }
+
+    /// Its standard input is what is written to the pipe.
+    pub(crate) fn typed_input(mut self) -> (PipeWriter, Launch) {
+        let (reader, writer) = io::pipe().unwrap();
+        self.input = Some(reader);
+        (writer, self)
+    }
+
     pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Launch {
         self.env.push((name.to_owned(), value.into()));
         self
@@ -88,8 +103,8 @@ impl Launch {
     /// The API of etcd that the run is with, for what talks to etcd. What the test itself
     /// says wins; v2 need not be said.
     fn api(&self) -> Option<(&'static str, &'static str)> {
-        const TALK_TO_ETCD: [&str; 6] =
-            ["proxy", "register", "list", "env", "docker-register", "dynamic-etcd-amb"];
+        const TALK_TO_ETCD: [&str; 7] =
+            ["proxy", "register", "list", "env", "exec", "docker-register", "dynamic-etcd-amb"];
         let name = self.program.file_name();
         let talks = TALK_TO_ETCD
             .iter()
@@ -106,7 +121,7 @@ impl Launch {
         command.args(words);
         let path = std::env::var_os("PATH").filter(|_| command.get_program() == "unshare");
         command.env_clear().envs(api).envs(self.env).envs(path.map(|path| ("PATH", path)));
-        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(self.input.map_or_else(Stdio::null, Stdio::from)).stderr(Stdio::piped());
         let shown = format!("{command:?}");
         let (reader, writer) = io::pipe().unwrap();
         // Gone before the program starts, not some time after.
@@ -240,7 +255,7 @@ fn parse_listening(line: &str) -> (String, SocketAddr) {
 }
 
 /// What a pipe carried so far, line by line.
-struct Lines {
+pub(crate) struct Lines {
     lines: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -250,7 +265,7 @@ impl Lines {
         Lines { lines: Arc::default(), reader: None }
     }
 
-    fn of(pipe: impl Read + Send + 'static) -> Lines {
+    pub(crate) fn of(pipe: impl Read + Send + 'static) -> Lines {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let reader = thread::spawn({
             let lines = lines.clone();
@@ -264,12 +279,12 @@ impl Lines {
         Lines { lines, reader: Some(reader) }
     }
 
-    fn so_far(&self) -> Vec<String> {
+    pub(crate) fn so_far(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }
 
     /// Everything, once the writer has ended.
-    fn read_to_end(&mut self) -> String {
+    pub(crate) fn read_to_end(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             let ended = Instant::now() + Duration::from_secs(2);
             // A grandchild may hold the pipe open; then what came so far must do.

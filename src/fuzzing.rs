@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 use crate::{
     address::{Host, HostPort},
     connect::MAX_UNIX_PATH_BYTES,
-    docker, etcd, logging,
+    docker, etcd,
+    logging::{Format, Line},
     property::{assert_is_an_excerpt, assert_is_one_line, is_harmful},
     report::{self, Failure},
     service::{Attribute, Instance, MAX_VALUE_BYTES, Registration},
@@ -116,8 +117,7 @@ where
 pub fn log_line(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut line = Vec::new();
-    logging::write_line(&mut line, Level::Warn, format_args!("{text}"))
-        .expect("a Vec takes every byte");
+    Line::new(Level::Warn, "main", format_args!("{text}")).write(Format::Text, &mut line);
     let line = String::from_utf8(line).expect("text is written as text");
     let record = line.strip_suffix('\n').expect("a record ends its line");
     assert_is_one_line(record);
@@ -126,6 +126,13 @@ pub fn log_line(data: &[u8]) {
     assert_eq!(message == text, !text.contains(is_harmful), "{text:?} is logged as {message:?}");
     assert_eq!(Failure::Running(text.to_string()).to_string(), message);
     assert_is_an_excerpt(&report::excerpt(&text));
+
+    let mut json = Vec::new();
+    Line::new(Level::Warn, "main", format_args!("{text}")).write(Format::Json, &mut json);
+    let json = json.strip_suffix(b"\n").expect("a record ends its line");
+    assert_is_one_line(str::from_utf8(json).expect("text is written as text"));
+    let object: Value = serde_json::from_slice(json).expect("it is an object");
+    assert_eq!(object["message"], message);
 }
 
 #[cfg(test)]

@@ -27,40 +27,44 @@ mod stop;
 mod traffic;
 mod worker;
 
-use std::{
-    env,
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{env, process::ExitCode};
 
 use crate::{
     cli::{Environment, Invocation, Refusal},
+    logging::Format,
     report::Failure,
 };
 
 /// The program: its exit code says whether a restart would help.
 pub fn main() -> ExitCode {
     let environment = Environment::new(env::vars_os());
+    let mut format = match environment.journal_stream() {
+        Some(stream) if logging::is_stderr(stream) => Format::Journal,
+        _ => Format::Text,
+    };
     let outcome = match cli::parse(env::args_os(), &environment) {
-        Ok(invocation) => run(invocation),
+        Ok(invocation) => {
+            if invocation.is_json {
+                format = Format::Json;
+            }
+            run(invocation, format)
+        }
         Err(Refusal::Text(text)) => report::print(&text).map(|()| 0),
         Err(Refusal::Mistake(failure)) => Err(failure),
     };
+    // One line on stderr, and the code that says whether a restart would help.
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => fail(&failure),
+        Err(failure) => {
+            logging::write_last(format, &failure);
+            ExitCode::from(failure.exit_code())
+        }
     }
 }
 
-fn run(Invocation { filter, role }: Invocation) -> Result<u8, Failure> {
+fn run(Invocation { filter, role, .. }: Invocation, format: Format) -> Result<u8, Failure> {
     // Dropped last: what the role has said is written before the process ends.
-    let _log = logging::start(&filter)
+    let _log = logging::start(&filter, format)
         .map_err(|error| Failure::Running(format!("no thread for the log: {error}")))?;
     role.run()
-}
-
-/// One line on stderr, and the code that says whether a restart would help.
-fn fail(failure: &Failure) -> ExitCode {
-    let _ = writeln!(io::stderr(), "ambassador: {failure}");
-    ExitCode::from(failure.exit_code())
 }

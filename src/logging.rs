@@ -1,27 +1,33 @@
-//! The log: formatted where a record arises, written by a thread of its own.
+//! The log: records are made where they arise, written by a thread of its own.
 //!
 //! A full stderr (a stopped terminal, a stuck log driver) must never stop the
 //! data path, so records go through a bounded channel; what does not fit is
 //! dropped and counted.
 
+mod line;
+mod repeats;
+
 use std::{
     cell::Cell,
     ffi::CStr,
     fmt,
+    fs::File,
     io::{self, Write},
+    os::{fd::AsFd, unix::fs::MetadataExt},
     panic,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
-use log::{Level, LevelFilter, Metadata};
+use crossbeam_channel::{Receiver, Sender};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::report::Printable;
+pub(crate) use self::line::{Format, Line};
+use self::repeats::Repeats;
 
 /// Lines that may wait for stderr: a burst of every connection's line at the
 /// default limit of connections fits.
@@ -47,16 +53,24 @@ pub(crate) struct LogGuard {
 }
 
 /// Installs the logger and starts the `log` thread.
-pub(crate) fn start(filter: &Filter) -> io::Result<LogGuard> {
+pub(crate) fn start(filter: &Filter, format: Format) -> io::Result<LogGuard> {
     let (lines, waiting) = crossbeam_channel::bounded(WAITING_LINES);
     let (shutdown, asked) = crossbeam_channel::bounded::<()>(0);
     let (finished, done) = crossbeam_channel::bounded(1);
     let dropped = Arc::new(AtomicU64::new(0));
-    let queue = Queue { lines, dropped: Arc::clone(&dropped) };
+    let queue = Queue { filter: env_filter(filter), lines, dropped: Arc::clone(&dropped) };
     thread::Builder::new().name("log".to_owned()).spawn(move || {
-        write_lines(&waiting, &asked, &dropped);
+        Writer { format, dropped, bytes: Vec::new() }.run(&waiting, &asked);
         let _ = finished.send(());
     })?;
+    log::set_max_level(queue.filter.filter());
+    log::set_boxed_logger(Box::new(queue)).expect("it is installed once, here");
+    panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    Ok(LogGuard { shutdown: Some(shutdown), done })
+}
+
+/// `env_logger` reads the directives and decides; it writes nothing.
+fn env_filter(filter: &Filter) -> env_logger::Logger {
     let mut builder = env_logger::Builder::new();
     match filter {
         Filter::Level(level) => {
@@ -67,13 +81,14 @@ pub(crate) fn start(filter: &Filter) -> io::Result<LogGuard> {
             builder.parse_filters(directives);
         }
     }
-    builder.format(|out, record| match is_secret(record.metadata()) {
-        true => Ok(()),
-        false => write_line(out, record.level(), *record.args()),
-    });
-    builder.target(env_logger::Target::Pipe(Box::new(queue))).init();
-    panic::set_hook(Box::new(|panic| log::error!("{panic}")));
-    Ok(LogGuard { shutdown: Some(shutdown), done })
+    builder.build()
+}
+
+/// Writes why the process ends, when the log has ended.
+pub(crate) fn write_last(format: Format, failure: &impl fmt::Display) {
+    let mut bytes = Vec::new();
+    line::write_last(format, failure, &mut bytes);
+    let _ = io::stderr().write_all(&bytes);
 }
 
 /// What the HTTP client traces is every byte of every request, and so passwords and
@@ -82,14 +97,13 @@ fn is_secret(metadata: &Metadata<'_>) -> bool {
     metadata.level() == Level::Trace && metadata.target().starts_with("ureq")
 }
 
-/// One record is one line, whatever is in its message.
-pub(crate) fn write_line(
-    out: &mut impl Write,
-    level: Level,
-    message: fmt::Arguments<'_>,
-) -> io::Result<()> {
-    let message = message.to_string();
-    with_thread_name(|name| writeln!(out, "{level} {name} {}", Printable(&message)))
+/// Whether stderr is the stream to the journal that `stream` names, the value of
+/// `JOURNAL_STREAM`. Whoever inherits the variable may have another stderr.
+///
+/// Source: systemd.exec(5): the device and inode numbers, separated by a colon.
+pub(crate) fn is_stderr(stream: &str) -> bool {
+    let stderr = || File::from(io::stderr().as_fd().try_clone_to_owned()?).metadata();
+    stderr().is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
 /// The kernel keeps so much of a thread's name, and its NUL (prctl(2), PR_SET_NAME).
@@ -124,43 +138,73 @@ fn with_thread_name<T>(then: impl FnOnce(&str) -> T) -> T {
     }
 }
 
-/// The end of the channel that `env_logger` writes to, one whole line a call.
+/// The end of the channel where records arise.
 struct Queue {
-    lines: Sender<Box<[u8]>>,
+    filter: env_logger::Logger,
+    lines: Sender<Box<Line>>,
     dropped: Arc<AtomicU64>,
 }
 
-impl Write for Queue {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self.lines.try_send(line.into()) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        Ok(line.len())
+impl Log for Queue {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.enabled(metadata) && !is_secret(metadata)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn log(&self, record: &Record<'_>) {
+        if !self.filter.matches(record) || is_secret(record.metadata()) {
+            return;
+        }
+        let line = with_thread_name(|name| Line::new(record.level(), name, *record.args()));
+        // It is full, or the process is ending.
+        if self.lines.try_send(Box::new(line)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
     }
+
+    fn flush(&self) {}
 }
 
-/// Writes lines until asked to end and nothing waits.
-fn write_lines(waiting: &Receiver<Box<[u8]>>, asked: &Receiver<()>, dropped: &AtomicU64) {
-    let mut stderr = io::stderr();
-    loop {
-        let line = crossbeam_channel::select_biased! {
-            recv(waiting) -> line => line,
-            recv(asked) -> _ => break,
-        };
-        let Ok(line) = line else { break };
-        // A closed stderr leaves nowhere to say so.
-        let _ = stderr.write_all(&line);
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            let _ = writeln!(stderr, "WARN log {lost} lines dropped: stderr did not keep up");
+/// The end of the channel where lines go to stderr.
+struct Writer {
+    format: Format,
+    dropped: Arc<AtomicU64>,
+    /// The line that is being written, so that it is one write(2).
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// Writes lines until asked to end and nothing waits.
+    fn run(mut self, waiting: &Receiver<Box<Line>>, asked: &Receiver<()>) {
+        let mut repeats = Repeats::default();
+        loop {
+            let patience = repeats.patience(Instant::now());
+            let line = crossbeam_channel::select_biased! {
+                recv(waiting) -> line => match line {
+                    Ok(line) => Some(line),
+                    Err(_) => break,
+                },
+                recv(asked) -> _ => break,
+                default(patience) => None,
+            };
+            let mut write = |line: &Line| self.write(line);
+            repeats.say_due(Instant::now(), &mut write);
+            if let Some(line) = line {
+                repeats.pass(line, Instant::now(), &mut write);
+            }
+            let lost = self.dropped.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                let text = format_args!("{lost} lines dropped: stderr did not keep up");
+                self.write(&Line::new(Level::Warn, "log", text));
+            }
         }
+        repeats.say_rest(Instant::now(), &mut |line| self.write(line));
+    }
+
+    fn write(&mut self, line: &Line) {
+        self.bytes.clear();
+        line.write(self.format, &mut self.bytes);
+        // A closed stderr leaves nowhere to say so.
+        let _ = io::stderr().write_all(&self.bytes);
     }
 }
 

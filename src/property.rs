@@ -14,7 +14,7 @@ pub(crate) fn first_line(data: &[u8]) -> (&[u8], &[u8]) {
 pub(crate) fn is_harmful(character: char) -> bool {
     matches!(
         character,
-        '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
     )
 }
 

@@ -85,10 +85,13 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// Unicode's line separators and bidirectional controls: not control
+/// Unicode's line separators, bidirectional controls and marks: not control
 /// characters by category, but able to show another line than the one written.
 fn is_reordering(character: char) -> bool {
-    matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
 }
 
 /// Foreign text for an error message: escaped and cut to a readable length.

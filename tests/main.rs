@@ -24,6 +24,7 @@ mod fake_docker;
 mod forward;
 mod helpers;
 mod links;
+mod logs;
 mod proxy;
 mod readiness;
 mod register;

@@ -47,14 +47,11 @@ impl Environment {
         root: &clap::Command,
         arguments: &mut Vec<OsString>,
     ) -> Result<Inserted, Refusal> {
-        let named = arguments.iter().skip(1).position(|word| !is_option(word)).map(|at| at + 1);
-        let Some((at, command)) =
-            named.and_then(|at| Some((at, root.find_subcommand(&arguments[at])?)))
-        else {
+        let Some((at, command)) = find_command(root, arguments) else {
             return Ok(Vec::new()); // clap says what is wrong.
         };
         let mut inserted = Vec::new();
-        for option in command.get_arguments() {
+        for option in root.get_arguments().chain(command.get_arguments()) {
             let Some(long) = option.get_long() else { continue };
             let variable = variable(long);
             let Some(value) = self.get(&variable) else { continue };
@@ -73,7 +70,7 @@ impl Environment {
                     typed == long || typed.strip_prefix(long).is_some_and(|r| r.starts_with('='))
                 })
             };
-            if arguments[at + 1..].iter().take_while(|word| *word != "--").any(is_typed) {
+            if arguments[1..].iter().take_while(|word| *word != "--").any(is_typed) {
                 continue;
             }
             inserted.push((long.to_owned(), variable, word));
@@ -125,6 +122,11 @@ impl Environment {
         values::host_ip(text).map(Some).map_err(|e| Refusal::value(name, text, e))
     }
 
+    /// The stream to the journal that stdout or stderr was, if it still is one.
+    pub(crate) fn journal_stream(&self) -> Option<&str> {
+        self.get("JOURNAL_STREAM")
+    }
+
     pub(super) fn notify_socket(&self) -> Option<String> {
         self.get("NOTIFY_SOCKET").map(str::to_owned)
     }
@@ -161,9 +163,30 @@ fn variable(long: &str) -> String {
     format!("AMBASSADOR_{}", long.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// The variables that say an option of `command`.
-pub(super) fn variables(command: &clap::Command) -> Vec<String> {
-    command.get_arguments().filter_map(|option| option.get_long().map(variable)).collect()
+/// The variables that say an option of the command called `name`.
+pub(super) fn variables(root: &clap::Command, name: &str) -> Vec<String> {
+    let own = root.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+    let options = root.get_arguments().chain(own);
+    options.filter_map(|option| option.get_long().map(variable)).collect()
+}
+
+/// The command, and where it stands: the first word that is no option nor its value.
+fn find_command<'a>(
+    root: &'a clap::Command,
+    arguments: &[OsString],
+) -> Option<(usize, &'a clap::Command)> {
+    let takes_value = |word: &OsStr| {
+        let long = word.to_str().and_then(|word| word.strip_prefix("--"));
+        root.get_arguments().any(|option| {
+            option.get_long().is_some_and(|name| Some(name) == long)
+                && option.get_action().takes_values()
+        })
+    };
+    let mut at = 1;
+    while is_option(arguments.get(at)?) {
+        at += if takes_value(&arguments[at]) { 2 } else { 1 };
+    }
+    Some((at, root.find_subcommand(&arguments[at])?))
 }
 
 fn is_option(word: &OsStr) -> bool {

@@ -16,8 +16,8 @@ use clap::{CommandFactory, FromArgMatches};
 use log::LevelFilter;
 
 use self::typed::{
-    BalanceName, OnRemoveName, SendProxy, Typed, TypedCommand, TypedExec, TypedForward, TypedProxy,
-    TypedServing,
+    BalanceName, LogFormat, OnRemoveName, SendProxy, Typed, TypedCommand, TypedExec, TypedForward,
+    TypedProxy, TypedServing,
 };
 pub(crate) use self::{environment::Environment, refusal::Refusal};
 use crate::{
@@ -30,6 +30,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Invocation {
     pub(crate) filter: Filter,
+    /// What is logged is written as JSON.
+    pub(crate) is_json: bool,
     pub(crate) role: Role,
 }
 
@@ -54,6 +56,7 @@ pub(crate) fn parse(
         .and_then(|matches| Typed::from_arg_matches(&matches))
         .map_err(|error| Refusal::of_clap(&error, &from_environment))?;
     let filter = filter(&typed, environment);
+    let is_json = typed.log_format == LogFormat::Json;
     let role = match typed.command {
         TypedCommand::Forward(forward) => Role::Forward(forward.resolve(environment)?),
         TypedCommand::Register(register) => Role::Register(register.resolve(environment)?),
@@ -71,7 +74,7 @@ pub(crate) fn parse(
         }),
         TypedCommand::Exec(exec) => Role::Exec(exec.resolve(environment)?),
     };
-    Ok(Invocation { filter, role })
+    Ok(Invocation { filter, is_json, role })
 }
 
 /// The definition, with values that may begin with `-`: `--wait -1` is a wrong value of
@@ -191,8 +194,7 @@ impl TypedExec {
         let aliases = links.iter().map(|link| link.alias.clone()).collect();
         let registry = self.etcd.resolve(environment)?;
         let proxy = Proxy { routes, registry, serving: self.serving.resolve(environment) };
-        let options = command().find_subcommand("exec").map(environment::variables);
-        let options = options.unwrap_or_default();
+        let options = environment::variables(&command(), "exec");
         Ok(Exec { aliases, proxy, program, arguments: words.collect(), options })
     }
 }

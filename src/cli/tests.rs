@@ -159,10 +159,38 @@ fn formats_may_be_repeated_or_separated_by_commas() {
 }
 
 #[test]
+fn an_option_of_every_command_may_stand_anywhere_and_in_the_environment() {
+    let is_json = |words, variables| parse_with(words, variables).unwrap().is_json;
+    let variable = [("AMBASSADOR_LOG_FORMAT", "json"), ("AMBASSADOR_PREFIX", "/other")];
+    assert!(!is_json("ambassador list", &[]));
+    assert!(is_json("ambassador list", &variable));
+    for format in ["--log-format text", "--log-format=text"] {
+        for words in [format!("ambassador {format} list"), format!("ambassador list {format}")] {
+            let Invocation { is_json, role: Role::List(list), .. } =
+                parse_with(&words, &variable).unwrap()
+            else {
+                panic!()
+            };
+            assert!(!is_json, "{words}");
+            assert_eq!(list.registry.prefix.to_string(), "/other", "{words}");
+        }
+    }
+    assert!(is_json("ambassador --log-format json list", &[]));
+    assert!(is_json("ambassador -v --log-format json env a 1", &[]));
+    assert!(is_json("ambassador forward a:1 --log-format json", &[]));
+    for words in ["ambassador list --log-format xml", "ambassador --log-format xml list"] {
+        let line = refusal(words, &[]);
+        assert!(line.starts_with("--log-format: invalid value 'xml'"), "{line}");
+    }
+    let line = refusal("ambassador list", &[("AMBASSADOR_LOG_FORMAT", "xml")]);
+    assert!(line.starts_with("AMBASSADOR_LOG_FORMAT: invalid value 'xml': expected"), "{line}");
+}
+
+#[test]
 fn what_is_behind_two_dashes_is_the_commands() {
     let words = "ambassador exec -v --service a:b-c:1,d:e -- ls --service -v --wait 5";
     let variables = [("AMBASSADOR_WAIT", "2s"), ("AMBASSADOR_SERVICE", "x:y")];
-    let Invocation { role: Role::Exec(exec), filter } = parse_with(words, &variables).unwrap()
+    let Invocation { role: Role::Exec(exec), filter, .. } = parse_with(words, &variables).unwrap()
     else {
         panic!()
     };

@@ -38,8 +38,18 @@ pub(super) struct Typed {
     /// Log less: once for warnings and errors, twice for errors only.
     #[arg(short, long, global = true, action = ArgAction::Count, display_order = 101)]
     pub(super) quiet: u8,
+    /// How to log: "LEVEL thread message", or an object with time, level, thread and
+    /// message on each line.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", display_order = 102)]
+    pub(super) log_format: LogFormat,
     #[command(subcommand)]
     pub(super) command: TypedCommand,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -295,6 +295,60 @@ fn line_that_repeats_is_written_once_and_counted_after_ten_seconds() {
     assert!(lines[2].contains(" (repeated "), "{ended:?}");
 }
 
+#[test]
+fn closed_connection_is_one_debug_line_with_all_there_is_to_know() {
+    let upstream = Upstream::echo();
+    let target = upstream.address();
+    let mut ambassador = forward(target).start();
+    let address = ambassador.address();
+    let lines_of = |ambassador: &Ambassador, client: SocketAddr| {
+        let client = format!(" served {client} for ");
+        ambassador.log().into_iter().filter(|l| l.contains(&client)).collect::<Vec<_>>()
+    };
+
+    let mut client = connect(address).unwrap();
+    let peer = client.local_addr().unwrap();
+    let bytes = vec![7; 1_000_000];
+    let mut reader = client.try_clone().unwrap();
+    let read = thread::spawn(move || reader.read_to_end(&mut Vec::new()).unwrap());
+    client.write_all(&bytes).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read.join().unwrap(), bytes.len());
+    drop(client);
+    eventually("its line", || !lines_of(&ambassador, peer).is_empty());
+    let lines = lines_of(&ambassador, peer);
+    let line = &lines[0];
+    assert!(line.starts_with("DEBUG ") && lines.len() == 1, "{lines:?}");
+    assert!(line.contains(&format!(" {target}: {target} served {peer} for ")), "{line}");
+    assert!(line.ends_with("s: 1000000 bytes up, 1000000 bytes down"), "{line}");
+
+    // One that is reset in the end says so.
+    let mut client = connect(address).unwrap();
+    let peer = client.local_addr().unwrap();
+    client.write_all(b"hello").unwrap();
+    client.read_exact(&mut [0; 5]).unwrap();
+    reset(client);
+    eventually("its line", || !lines_of(&ambassador, peer).is_empty());
+    let lines = lines_of(&ambassador, peer);
+    assert!(lines[0].ends_with("s: 5 bytes up, 5 bytes down, reset"), "{lines:?}");
+    ambassador.signal("TERM");
+    ambassador.finish(DEADLINE);
+}
+
+#[test]
+fn client_that_was_never_served_has_its_line_too() {
+    let nowhere = refusing_address();
+    let launch = forward(nowhere).env("AMBASSADOR_WAIT", "300ms");
+    let ambassador = launch.start();
+    let client = connect(ambassador.address()).unwrap();
+    let peer = client.local_addr().unwrap();
+    assert_eq!(ending(&client), Ending::Reset);
+    let line = eventually_some(DEADLINE, "its line", || {
+        ambassador.log().into_iter().find(|line| line.contains(&format!(" served {peer} for ")))
+    });
+    assert!(line.contains("nothing served") && line.ends_with("waited in vain, reset"), "{line}");
+}
+
 /// A stopped terminal, a log driver that is stuck.
 #[test]
 fn full_stderr_stops_no_client_and_what_was_lost_is_counted() {

@@ -13,7 +13,7 @@ use super::{
     connections::Entry,
     copy::{Link, Side},
     crew::{Crew, Job},
-    dial::{self, OwnListeners},
+    dial::{self, OwnListeners, Unserved},
     listener::Listener,
     pipes::Pipes,
     pool::Pool,
@@ -75,6 +75,7 @@ impl Service {
         let link = Arc::clone(&entry.link);
         if !self.crew.run(Task::Up(Arc::clone(self), entry)) {
             link.reset_on_close();
+            note_unserved(&link, Instant::now(), Unserved::NoThread);
         }
     }
 
@@ -92,11 +93,14 @@ impl Service {
 #[inline(never)]
 fn serve(service: &Arc<Service>, entry: Entry) {
     let started = Instant::now();
-    let Some((stream, target)) =
-        dial::dial(&service.pool, &service.settings, &service.own, &entry.link)
-    else {
-        entry.link.reset_on_close();
-        return;
+    let dialled = dial::dial(&service.pool, &service.settings, &service.own, &entry.link);
+    let (stream, target) = match dialled {
+        Ok(dialled) => dialled,
+        Err(unserved) => {
+            entry.link.reset_on_close();
+            note_unserved(&entry.link, started, unserved);
+            return;
+        }
     };
     entry.link.target.get_or_init(|| target);
     entry.link.upstream.get_or_init(|| Side::new(stream));
@@ -108,6 +112,18 @@ fn serve(service: &Arc<Service>, entry: Entry) {
         return;
     }
     link.copy(client, upstream, &service.pipes);
+}
+
+/// The line of a connection that had no upstream. A frame of its own, as `serve` has one.
+#[cold]
+#[inline(never)]
+fn note_unserved(link: &Link, started: Instant, unserved: Unserved) {
+    debug!(
+        "{}: nothing served {} for {}: {unserved}, reset",
+        link.pool.name(),
+        link.client_address(),
+        report::duration(started.elapsed()),
+    );
 }
 
 /// A connection whose upstream is dialled. The thread that is done last drops it.
@@ -135,7 +151,7 @@ impl Drop for Connection {
         debug!(
             "{}: {target} served {} for {}: {} bytes up, {} bytes down{}",
             service.pool.name(),
-            entry.link.peer,
+            entry.link.client_address(),
             report::duration(started.elapsed()),
             client.bytes.load(Ordering::Relaxed),
             upstream.bytes.load(Ordering::Relaxed),

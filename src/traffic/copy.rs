@@ -119,6 +119,11 @@ impl Link {
         }
     }
 
+    /// The client's address, for people.
+    pub(super) fn client_address(&self) -> SocketAddr {
+        SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port())
+    }
+
     /// Makes the coming close a reset on both sides.
     pub(super) fn reset_on_close(&self) {
         self.is_broken.store(true, Ordering::Release);

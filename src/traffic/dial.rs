@@ -2,12 +2,13 @@
 //! again until the client has waited long enough.
 
 use std::{
+    fmt,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
-use log::{debug, info, warn};
+use log::{info, warn};
 use rustix::io::Errno;
 
 use super::{
@@ -64,14 +65,37 @@ fn is_ours(error: &io::Error) -> bool {
     connect::is_one_of(error, &ours)
 }
 
-/// Connects to an upstream of `pool`. `None` after `settings.wait` without one,
-/// when the pool is closed, or when the client gave up.
+/// Why a client got no upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unserved {
+    /// There was none for `settings.wait`.
+    InVain,
+    /// The client gave up.
+    GaveUp,
+    /// The pool was closed.
+    Ending,
+    /// No thread could be made to serve it.
+    NoThread,
+}
+
+impl fmt::Display for Unserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unserved::InVain => "it waited in vain",
+            Unserved::GaveUp => "it gave up",
+            Unserved::Ending => "the process is ending",
+            Unserved::NoThread => "there is no thread for it",
+        })
+    }
+}
+
+/// Connects to an upstream of `pool`.
 pub(super) fn dial(
     pool: &Pool,
     settings: &Settings,
     own: &OwnListeners,
     link: &Link,
-) -> Option<(TcpStream, HostPort)> {
+) -> Result<(TcpStream, HostPort), Unserved> {
     let deadline = Instant::now() + settings.wait;
     let mut pause = RETRY_MIN;
     // Of the last attempt, in whichever round.
@@ -94,7 +118,7 @@ pub(super) fn dial(
                 break;
             }
             if let Some(stream) = round.try_target(&target) {
-                return Some((stream, target));
+                return Ok((stream, target));
             }
         }
         problem = round.problem;
@@ -102,7 +126,7 @@ pub(super) fn dial(
         let left = deadline.saturating_duration_since(now);
         // What failed may have left the pool meanwhile: no word of it then.
         match pool.news(snapshot.generation) {
-            News::Closed => return None,
+            News::Closed => return Err(Unserved::Ending),
             News::Changed if !left.is_zero() => continue,
             News::Changed | News::Nothing => {}
         }
@@ -118,17 +142,15 @@ pub(super) fn dial(
             warn!("{name}: nothing can be reached{lasting}: {text}; clients are {fate}");
         }
         if left.is_zero() {
-            debug!("{}: a client waited in vain", pool.name());
-            return None;
+            return Err(Unserved::InVain);
         }
         match pool.wait_for_news(snapshot.generation, pause.min(left)) {
             News::Changed => pause = RETRY_MIN,
             News::Nothing => pause = (pause * 2).min(RETRY_MAX),
-            News::Closed => return None,
+            News::Closed => return Err(Unserved::Ending),
         }
         if sockets::state(&link.client.stream) != State::Open {
-            debug!("{}: a client gave up waiting", pool.name());
-            return None;
+            return Err(Unserved::GaveUp);
         }
     }
 }

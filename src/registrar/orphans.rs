@@ -38,6 +38,7 @@ enum State {
     Unknown,
     /// To be looked for.
     Due(Instant),
+    /// Everything that bears the host's name.
     Found(Vec<Orphan>),
     Swept,
 }
@@ -100,8 +101,9 @@ impl Orphans {
                     self.running = HashSet::new();
                     return Ok(false);
                 };
+                // Asked only now, because one may have started meanwhile.
                 if self.running.contains(&container) {
-                    return Ok(true); // It has started meanwhile.
+                    return Ok(true);
                 }
                 match store.remove_if(&key, &value) {
                     Ok(()) => {
@@ -122,8 +124,7 @@ impl Orphans {
     fn among(&self, entries: Vec<Entry>) -> Vec<Orphan> {
         let orphan = |Entry { key, value, .. }: Entry| {
             let container = container_of(&key, &self.prefix.to_string(), &self.host_name)?;
-            let container = container.to_owned();
-            (!self.running.contains(&container)).then_some(Orphan { container, key, value: value? })
+            Some(Orphan { container: container.to_owned(), key, value: value? })
         };
         entries.into_iter().filter_map(orphan).collect()
     }

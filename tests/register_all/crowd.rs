@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use super::*;
 use crate::support::etcd::only_v2;
-use crate::support::proceed_after;
 use crate::support::tap::Tap;
 use crate::support::usage::Usage;
+use crate::support::{proceed_after, within};
 
 const CROWD: u16 = 500;
+
+/// A machine that is busy with other tests takes its time for so many; the entries must not
+/// expire meanwhile, as each has a refresh of its own in v2.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENT: [&str; 2] = ["--ttl", "2m"];
 
 fn crowd(size: u16) -> Vec<Container> {
     (0..size).map(|n| web(&format!("c{n}"), "nginx", 10_000 + n)).collect()
@@ -24,8 +29,8 @@ fn inspections(docker: &FakeDocker) -> usize {
 fn five_hundred_containers_are_registered_and_taken_out_again() {
     let scene = Scene::new();
     scene.docker.run_many(crowd(CROWD));
-    let mut ambassador = scene.registering();
-    eventually("500 entries", || scene.registered().len() == usize::from(CROWD));
+    let mut ambassador = scene.register(PATIENT).args(REGISTRATOR).start();
+    within(PATIENCE, "500 entries", || scene.registered().len() == usize::from(CROWD));
     let rss = Usage::of(ambassador.id()).resident_bytes();
     assert!(rss < 32 * 1024 * 1024, "{rss} bytes");
     // Some time later each has been inspected once or twice: at the first look, and when
@@ -40,7 +45,10 @@ fn five_hundred_containers_are_registered_and_taken_out_again() {
     ambassador.signal("TERM");
     let ended = ambassador.finish(Duration::from_secs(5));
     assert_eq!(ended.code, Some(0));
-    scene.wait_for(&[]);
+    // All of them on a quiet machine; what a busy one does not manage in 2 s is named.
+    let named = ended.stderr.matches("stays until its TTL ends").count();
+    assert_eq!(scene.registered().len(), named);
+    assert!(named < usize::from(CROWD) / 2, "{named} are left");
 }
 
 /// The stop signal must not wait until everything else is written.
@@ -49,7 +57,7 @@ fn stop_signal_goes_before_hundreds_of_writes() {
     let scene = Scene::new();
     let watch = scene.etcd.watch(&scene.prefix);
     scene.docker.run_many(crowd(CROWD));
-    let _ambassador = scene.register(REGISTRATOR).start();
+    let _ambassador = scene.register(PATIENT).args(REGISTRATOR).start();
     // In the order of their keys, so this one is among the first.
     let first = format!("{}/nginx/{HOST}:c0:80", scene.prefix);
     watch.wait_for(&["set"], &first);
@@ -57,7 +65,7 @@ fn stop_signal_goes_before_hundreds_of_writes() {
     watch.wait_for(&["delete", "compareAndDelete"], &first);
     let so_far = watch.changes().iter().filter(|change| change.action == "set").count();
     assert!(so_far < usize::from(CROWD), "all of them were written before");
-    eventually("the others", || scene.registered().len() == usize::from(CROWD) - 1);
+    within(PATIENCE, "the others", || scene.registered().len() == usize::from(CROWD) - 1);
 }
 
 /// One lease and few questions, however many entries there are.
@@ -72,7 +80,7 @@ fn entries_of_a_host_share_their_refreshes() {
     let words = ["register", "--all", "--ttl", "3s", "--etcd", &url, "--prefix", &scene.prefix];
     let docker = ["--docker", &scene.docker.address(), "--host-ip", HOST_IP];
     let _ambassador = ambassador(words.into_iter().chain(docker)).start();
-    eventually("200 entries", || scene.registered().len() == SIZE);
+    within(PATIENCE, "200 entries", || scene.registered().len() == SIZE);
     // They live on beyond their TTL, and nobody is woken.
     let requests = || tap.text().matches("POST /v3").count();
     let before = requests();

@@ -5,22 +5,44 @@ mod engines;
 mod orphans;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::time::Duration;
 
 use crate::support::ambassador::{Ambassador, Launch, ambassador};
 use crate::support::etcd::{self, Etcd};
 use crate::support::fake_docker::{Container, FakeDocker};
 use crate::support::upstream::Upstream;
-use crate::support::{eventually, refusing_address, unique_prefix};
+use crate::support::{eventually, refusing_address, unique_prefix, within};
 
 /// What the fake engine calls its host, and where that is reached.
 const HOST: &str = "fake-host";
 const HOST_IP: &str = "172.17.8.102";
 
-/// One directory of the shared etcd and one fake engine.
+/// Less than the 15 s after which Docker is listed anyway: an event must have told.
+const PROMPTLY: Duration = Duration::from_secs(9);
+
+/// One directory of an etcd and one fake engine.
 struct Scene {
-    etcd: &'static Etcd,
+    etcd: Registry,
     prefix: String,
     docker: FakeDocker,
+}
+
+enum Registry {
+    Shared(&'static Etcd),
+    /// For a crowd: its events would push those that others wait for out of v2's history.
+    Own(Box<Etcd>),
+}
+
+impl Deref for Registry {
+    type Target = Etcd;
+
+    fn deref(&self) -> &Etcd {
+        match self {
+            Registry::Shared(etcd) => etcd,
+            Registry::Own(etcd) => etcd,
+        }
+    }
 }
 
 /// The format of the values that tests compare: the shortest.
@@ -28,7 +50,11 @@ const REGISTRATOR: [&str; 2] = ["--format", "registrator"];
 
 impl Scene {
     fn new() -> Scene {
-        Scene { etcd: etcd::shared(), prefix: unique_prefix(), docker: FakeDocker::start() }
+        Scene::with(Registry::Shared(etcd::shared()))
+    }
+
+    fn with(etcd: Registry) -> Scene {
+        Scene { etcd, prefix: unique_prefix(), docker: FakeDocker::start() }
     }
 
     /// `register --all --host-ip HOST_IP OPTIONS...` on this scene.
@@ -60,7 +86,7 @@ impl Scene {
         let expected: BTreeMap<String, String> =
             entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let mut last = BTreeMap::new();
-        eventually(&format!("{expected:#?}"), || {
+        within(PROMPTLY, &format!("{expected:#?}"), || {
             last = self.registered();
             last == expected
         });
@@ -185,6 +211,22 @@ fn what_changed_unheard_is_found_once_events_are_followed_again() {
     let _unheard = scene.docker.restart_unheard("a", 80, &[("0.0.0.0", 9000)]);
     scene.docker.end_events_streams();
     scene.wait_for(&[("nginx/fake-host:a:80", "172.17.8.102:9000")]);
+}
+
+/// Its listing is the same as before.
+#[test]
+fn restart_on_the_same_port_that_nobody_heard_of_is_found_too() {
+    let scene = Scene::new();
+    scene.docker.run(web("a", "nginx", 8080));
+    let _ambassador = scene.registering();
+    let a = ("nginx/fake-host:a:80", "172.17.8.102:8080");
+    scene.wait_for(&[a]);
+    scene.docker.send_signal("a", Some("15"));
+    scene.wait_for(&[]);
+    let _unheard = scene.docker.restart_unheard("a", 80, &[("0.0.0.0", 8080), ("::", 8080)]);
+    scene.docker.end_events_streams();
+    // Long before it would count as one that has survived its stop signal.
+    scene.wait_for(&[a]);
 }
 
 #[test]

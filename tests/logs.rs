@@ -230,6 +230,8 @@ fn nothing_that_docker_says_forges_a_line() {
     let docker = FakeDocker::start();
     let published = Container::named("other.service").publishes(80, &[(FORGED, 80)]);
     docker.run(published);
+    let two = [("10.0.0.7", 80), (FORGED, 80)];
+    docker.run(Container::named("two.service").publishes(80, &two));
     let container = Container::named("web.service").stop_signal(FORGED);
     docker.run(container.publishes(80, &[("10.0.0.7", 80)]));
     let (url, prefix, socket) = (etcd::shared().url(), unique_prefix(), docker.address());
@@ -238,9 +240,11 @@ fn nothing_that_docker_says_forges_a_line() {
         |container, format| noisy(ambassador(words).arg(container).arg("80").arg("web"), format);
     for format in ["text", "json"] {
         docker.set_fault(None);
-        for launch in [of("other.service", format), of("other.service", format).arg("--explain")] {
+        let explained =
+            ["other.service", "two.service"].map(|name| of(name, format).arg("--explain"));
+        for launch in explained.into_iter().chain([of("other.service", format)]) {
             let ended = launch.run();
-            assert!(ended.stderr.contains("forged"), "{ended:?}");
+            assert!(format!("{ended:?}").contains("forged"), "{ended:?}");
             assert_all_are_ours(format, &ended);
         }
 

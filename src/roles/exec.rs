@@ -119,7 +119,8 @@ mod tests {
         let mut daemon = Daemon::with(StopRequests::of(signals.requests()));
         let said = std::env::temp_dir().join(format!("ambassador-exec-{}", process::id()));
         // Ready once its output ends; then it stays, whatever it is told.
-        let script = "trap 'echo $$ >$0' TERM; exec >&-; n=0; while [ $((n += 1)) -lt 1500 ]; do sleep 0.02; done";
+        let script = "trap 'echo $$ >$0' TERM; exec >&-; \
+                      n=0; while [ $((n += 1)) -lt 1500 ]; do sleep 0.02; done";
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]).arg(&said);
         let (mut ready, output) = std::io::pipe().unwrap();

@@ -33,10 +33,13 @@ use crate::{
     cli::{Environment, Invocation, Refusal},
     logging::Format,
     report::Failure,
+    roles::Inherited,
 };
 
 /// The program: its exit code says whether a restart would help.
 pub fn main() -> ExitCode {
+    // First: the descriptors of passed sockets must not be anybody else's.
+    let inherited = Inherited::take();
     let environment = Environment::new(env::vars_os());
     let mut format = match environment.journal_stream() {
         Some(stream) if logging::is_stderr(stream) => Format::Journal,
@@ -47,7 +50,7 @@ pub fn main() -> ExitCode {
             if invocation.is_json {
                 format = Format::Json;
             }
-            run(invocation, format)
+            inherited.and_then(|inherited| run(invocation, format, inherited))
         }
         Err(Refusal::Text(text)) => report::print(&text).map(|()| 0),
         Err(Refusal::Mistake(failure)) => Err(failure),
@@ -62,9 +65,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(Invocation { filter, role, .. }: Invocation, format: Format) -> Result<u8, Failure> {
+fn run(
+    Invocation { filter, role, .. }: Invocation,
+    format: Format,
+    inherited: Inherited,
+) -> Result<u8, Failure> {
     // Dropped last: what the role has said is written before the process ends.
     let _log = logging::start(&filter, format)
         .map_err(|error| Failure::Running(format!("no thread for the log: {error}")))?;
-    role.run()
+    role.run(inherited)
 }

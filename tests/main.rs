@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(clippy::print_stderr, reason = "the harness shows it with the test that failed")]
 
+mod activation;
 mod arrows;
 mod bad_input;
 mod bounds;

@@ -19,7 +19,7 @@ use crate::{
     signals::StopRequests,
     stop::{self, Stop, StopGuard},
     traffic::{
-        self, Acceptor, AcceptorCloser, Bound, Listen, OwnListeners, Pool, Resources, Sweeper,
+        Acceptor, AcceptorCloser, Bound, Inherited, Listen, OwnListeners, Pool, Resources, Sweeper,
     },
     worker::{Ended, Worker},
 };
@@ -170,11 +170,16 @@ impl Drop for Frontend {
 }
 
 impl Frontend {
-    /// Binds every listener, so that a mistake shows before anything runs.
-    pub(super) fn bind(serving: Serving, listeners: Vec<Listener>) -> Result<Self, Failure> {
+    /// Binds every listener that is not among the `inherited`, so that a mistake shows
+    /// before anything runs.
+    pub(super) fn bind(
+        serving: Serving,
+        listeners: Vec<Listener>,
+        mut inherited: Inherited,
+    ) -> Result<Self, Failure> {
         let mut bound = Vec::new();
         for Listener { listen, pool } in listeners {
-            let listener = traffic::bind(listen).map_err(|error| {
+            let listener = inherited.take_or_bind(listen).map_err(|error| {
                 let text = format!("cannot listen on {listen} for {}: {error}", pool.name());
                 match error.kind() {
                     // Another process may give the port back; these never mend themselves.
@@ -186,6 +191,7 @@ impl Frontend {
             })?;
             bound.push((listener, pool));
         }
+        inherited.refuse_rest()?;
         let resources = resources(serving.max_connections, bound.len())?;
         let pools = bound.iter().map(|(_, pool)| Arc::clone(pool)).collect();
         Ok(Frontend { serving, resources, bound, pools, closers: Vec::new() })

@@ -11,6 +11,7 @@ use crate::{
     command::{Running, Signals},
     report::Failure,
     signals::StopRequests,
+    traffic::Inherited,
 };
 
 /// What `exec` is asked to do.
@@ -50,7 +51,7 @@ const FOR_US: [&str; 6] = [
 
 impl Exec {
     /// Returns the exit code of the command.
-    pub(super) fn run(self) -> Result<u8, Failure> {
+    pub(super) fn run(self, inherited: Inherited) -> Result<u8, Failure> {
         let signals = Signals::catch().map_err(daemon::no_signals)?;
         let mut daemon = Daemon::with(StopRequests::of(signals.requests()));
         let notify_socket = self.proxy.serving.notify_socket.clone();
@@ -63,7 +64,7 @@ impl Exec {
         for variable in self.options.iter().map(String::as_str).chain(FOR_US) {
             command.env_remove(variable);
         }
-        let mut frontend = self.proxy.frontend(&mut daemon)?;
+        let mut frontend = self.proxy.frontend(&mut daemon, inherited)?;
         for (alias, address) in self.aliases.iter().zip(frontend.addresses()) {
             command.envs(variables(alias, address));
         }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     address::{Host, HostPort},
     report::Failure,
-    traffic::{Balance, Listen, Pool, Upstream},
+    traffic::{Balance, Inherited, Listen, Pool, Upstream},
 };
 
 /// What `forward` is asked to do.
@@ -29,7 +29,7 @@ pub(crate) struct LinkedPort {
 }
 
 impl Forward {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self, inherited: Inherited) -> Result<(), Failure> {
         let mut daemon = Daemon::new()?;
         let (serving, listeners) = match self {
             Forward::To { listen, upstreams, serving } => {
@@ -46,7 +46,7 @@ impl Forward {
             }
         };
         let pools: Vec<Arc<Pool>> = listeners.iter().map(|l| Arc::clone(&l.pool)).collect();
-        let mut frontend = Frontend::bind(serving, listeners)?;
+        let mut frontend = Frontend::bind(serving, listeners, inherited)?;
         for pool in pools {
             refuse_loops(&frontend, &pool)?;
         }

@@ -19,6 +19,8 @@ pub(crate) use list::List;
 pub(crate) use proxy::{Proxy, Route};
 pub(crate) use register::Register;
 
+pub(crate) use crate::traffic::Inherited;
+
 /// What the process was called to do.
 #[derive(Debug)]
 pub(crate) enum Role {
@@ -65,14 +67,15 @@ impl Registry {
 
 impl Role {
     /// Does it, until it is done or asked to stop. Returns the exit code.
-    pub(crate) fn run(self) -> Result<u8, Failure> {
+    pub(crate) fn run(self, inherited: Inherited) -> Result<u8, Failure> {
         match self {
-            Role::Forward(forward) => forward.run(),
-            Role::Register(register) => register.run(),
-            Role::Proxy(proxy) => proxy.run(),
+            Role::Forward(forward) => forward.run(inherited),
+            Role::Proxy(proxy) => proxy.run(inherited),
+            // It has no listener.
+            Role::Register(register) => inherited.refuse_rest().and_then(|()| register.run()),
             Role::List(list) => list.run(),
             Role::Env(env) => env.run(),
-            Role::Exec(exec) => return exec.run(),
+            Role::Exec(exec) => return exec.run(inherited),
         }?;
         Ok(0)
     }

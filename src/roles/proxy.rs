@@ -10,7 +10,7 @@ use crate::{
     poller::{Followed, Poller},
     report::Failure,
     service::ServiceName,
-    traffic::{Listen, Pool},
+    traffic::{Inherited, Listen, Pool},
 };
 
 /// What `proxy` is asked to do.
@@ -29,17 +29,22 @@ pub(crate) struct Route {
 }
 
 impl Proxy {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self, inherited: Inherited) -> Result<(), Failure> {
         let mut daemon = Daemon::new()?;
-        let mut frontend = self.frontend(&mut daemon)?;
+        let mut frontend = self.frontend(&mut daemon, inherited)?;
         frontend.start(&mut daemon)?;
         let outcome = daemon.wait();
         frontend.drain(daemon);
         outcome
     }
 
-    /// Binds a listener for each route, and starts following the services.
-    pub(super) fn frontend(self, daemon: &mut Daemon) -> Result<Frontend, Failure> {
+    /// Binds a listener for each route that has none of the `inherited`, and starts following
+    /// the services.
+    pub(super) fn frontend(
+        self,
+        daemon: &mut Daemon,
+        inherited: Inherited,
+    ) -> Result<Frontend, Failure> {
         let balance = self.serving.balance;
         // A service with several listeners has one pool and one poller.
         let mut pools: BTreeMap<ServiceName, Arc<Pool>> = BTreeMap::new();
@@ -50,7 +55,7 @@ impl Proxy {
                 .or_insert_with_key(|service| Arc::new(Pool::new(service.to_string(), balance)));
             listeners.push(Listener { listen, pool: Arc::clone(pool) });
         }
-        let frontend = Frontend::bind(self.serving, listeners)?;
+        let frontend = Frontend::bind(self.serving, listeners, inherited)?;
         let store = self.registry.store()?;
         let all = pools.values().cloned().collect();
         let followed = Arc::new(Followed::new(store, self.registry.prefix, all));

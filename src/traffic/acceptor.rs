@@ -26,12 +26,13 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Acceptor(Arc<Service>);
 
-/// Ends an acceptor from another thread, which is blocked in accept(2).
+/// Ends an acceptor from another thread, which waits for clients.
 #[derive(Debug)]
 pub(crate) struct AcceptorCloser(Arc<Service>);
 
 impl AcceptorCloser {
-    /// Clients that wait in the backlog are reset; no new one connects.
+    /// Clients that wait in the backlog are reset, and no new one connects; where another
+    /// process has the socket too, they wait for that one.
     pub(crate) fn close(&self) {
         self.0.listener.close();
     }
@@ -63,8 +64,10 @@ impl Acceptor {
         loop {
             let accepted = service.listener.accept(stop);
             if stop.is_asked() {
-                if let Ok((client, _)) = accepted {
-                    sockets::reset_on_close(&client);
+                match accepted {
+                    Ok(client) if service.listener.is_shared() => service.take_in(client),
+                    Ok((client, _)) => sockets::reset_on_close(&client),
+                    Err(_) => {}
                 }
                 return;
             }
@@ -75,8 +78,7 @@ impl Acceptor {
                         info!("{name}: accepting without pauses again");
                     }
                     pause = PAUSE_MIN;
-                    let Some(entry) = service.enter(client) else { return };
-                    service.start(entry);
+                    service.take_in(client);
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
@@ -94,8 +96,9 @@ impl Acceptor {
     }
 }
 
-/// Whether accept(2) reports what happened to one client, or a signal.
+/// Whether accept(2) reports what happened to one client (on a shared socket, that another
+/// process took it), or a signal.
 fn is_the_clients(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, Interrupted};
-    matches!(error.kind(), ConnectionAborted | Interrupted)
+    use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
+    matches!(error.kind(), ConnectionAborted | Interrupted | WouldBlock)
 }

@@ -64,19 +64,25 @@ impl Job for Task {
 }
 
 impl Service {
-    /// Takes in a client, once there is room for it. `None` when the process is ending:
-    /// the client is reset.
-    pub(super) fn enter(&self, (client, peer): (TcpStream, SocketAddr)) -> Option<Entry> {
-        self.connections.enter(Link::new(client, peer, Arc::clone(&self.pool)))
-    }
-
-    /// Has the client of `entry` served at once.
-    pub(super) fn start(self: &Arc<Self>, entry: Entry) {
+    /// Takes in a client, once there is room for it, and has it served at once.
+    pub(super) fn take_in(self: &Arc<Self>, client: (TcpStream, SocketAddr)) {
+        let Some(entry) = self.enter(client) else { return };
         let link = Arc::clone(&entry.link);
         if !self.crew.run(Task::Up(Arc::clone(self), entry)) {
             link.reset_on_close();
             note_unserved(&link, Instant::now(), Unserved::NoThread);
         }
+    }
+
+    /// Takes in a client, once there is room for it. `None` when the process is ending:
+    /// the client is reset.
+    fn enter(&self, (client, peer): (TcpStream, SocketAddr)) -> Option<Entry> {
+        let link = Link::new(client, peer, Arc::clone(&self.pool));
+        if self.listener.is_shared() {
+            // Where the next process serves every client that waits, none is reset.
+            return Some(self.connections.enter_even_last(link));
+        }
+        self.connections.enter(link)
     }
 
     /// The next client for a thread that has served one. `None` if others see to it.

@@ -48,17 +48,31 @@ impl Connections {
     /// Takes in a connection, once there is room for it. `None` when the process
     /// is ending: the client is reset.
     pub(super) fn enter(self: &Arc<Self>, link: Link) -> Option<Entry> {
-        let is_full = |table: &mut Table| table.open.len() >= self.max && !table.is_closed;
-        let mut table = self.wait_while(is_full, Duration::MAX);
+        let table = self.wait_for_room();
         if table.is_closed {
             link.reset_on_close();
             return None;
         }
+        Some(self.insert(table, link))
+    }
+
+    /// The same for a client that must not notice the end of the process: it is taken in
+    /// then, room or not.
+    pub(super) fn enter_even_last(self: &Arc<Self>, link: Link) -> Entry {
+        self.insert(self.wait_for_room(), link)
+    }
+
+    fn wait_for_room(&self) -> MutexGuard<'_, Table> {
+        let is_full = |table: &mut Table| table.open.len() >= self.max && !table.is_closed;
+        self.wait_while(is_full, Duration::MAX)
+    }
+
+    fn insert(self: &Arc<Self>, mut table: MutexGuard<'_, Table>, link: Link) -> Entry {
         let id = table.next_id;
         table.next_id += 1;
         let link = Arc::new(link);
         table.open.insert(id, Arc::clone(&link));
-        Some(Entry { id, link, connections: Arc::clone(self) })
+        Entry { id, link, connections: Arc::clone(self) }
     }
 
     /// Whether one more may enter without waiting.

@@ -3,10 +3,15 @@
 //! There is always the acceptor. A thread that has just carried a connection takes
 //! the next client itself, which saves the hand-over; while any of these helpers
 //! waits in accept(2), the acceptor stands back.
+//!
+//! A socket that another process has too is the acceptor's alone, which waits in poll(2):
+//! whoever waits in accept(2) can only be woken by shutdown(2), which would end the
+//! listening of everybody, and refuse the clients that are to wait for the next process.
 
 use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsFd, OwnedFd},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -23,6 +28,8 @@ const MOST_HELPERS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: TcpListener,
+    /// Only for a socket that another process has too: readable once it is closed here.
+    closed: Option<OwnedFd>,
     /// How many helpers are in accept(2).
     helpers: AtomicUsize,
     /// Descriptors have run out.
@@ -34,9 +41,15 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn new(bound: Bound) -> Self {
+        let Bound { listener: socket, closed, .. } = bound;
         let (last_left, unattended) = crossbeam_channel::bounded(1);
         let (helpers, is_short) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Listener { socket: bound.listener, helpers, is_short, last_left, unattended }
+        Listener { socket, closed, helpers, is_short, last_left, unattended }
+    }
+
+    /// Whether another process has this socket too.
+    pub(super) fn is_shared(&self) -> bool {
+        self.closed.is_some()
     }
 
     /// For the acceptor: the next client that no helper takes.
@@ -47,16 +60,30 @@ impl Listener {
                 recv(stop.asked()) -> _ => break,
             }
         }
-        if self.is_short() { self.accept_with_a_spare() } else { self.socket.accept() }
+        let is_short = self.is_short();
+        if is_short || self.is_shared() {
+            self.wait_in_poll()?;
+        }
+        // Only if a descriptor is left for the upstream as well: else clients that were
+        // accepted would take them all, and none could be served.
+        let _spare = is_short.then(|| self.socket.try_clone()).transpose()?;
+        self.socket.accept()
     }
 
-    /// Only if a descriptor is left for the upstream as well: else clients that were
-    /// accepted would take them all, and none could be served.
-    fn accept_with_a_spare(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let mut sockets = [PollFd::new(&self.socket, PollFlags::IN)];
-        rustix::event::poll(&mut sockets, None)?;
-        let _spare = self.socket.try_clone()?;
-        self.socket.accept()
+    /// Waits until there is a client.
+    ///
+    /// # Errors
+    /// `Interrupted`, if a shared socket is closed here: its clients are left alone.
+    fn wait_in_poll(&self) -> io::Result<()> {
+        let socket = self.socket.as_fd();
+        let closed = self.closed.as_ref().map_or(socket, AsFd::as_fd);
+        let mut descriptors =
+            [socket, closed].map(|it| PollFd::from_borrowed_fd(it, PollFlags::IN));
+        rustix::event::poll(&mut descriptors, None)?;
+        if self.is_shared() && !descriptors[1].revents().is_empty() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(())
     }
 
     /// Says whether descriptors have run out; then nobody helps.
@@ -69,9 +96,9 @@ impl Listener {
     }
 
     /// For a helper: the next client. `None` if there are helpers enough, or if the
-    /// acceptor has something to see to.
+    /// acceptor sees to all of them.
     pub(super) fn help(&self) -> Option<(TcpStream, SocketAddr)> {
-        if self.is_short() {
+        if self.is_short() || self.is_shared() {
             return None;
         }
         let one_more = |helpers| (helpers < MOST_HELPERS).then_some(helpers + 1);
@@ -84,10 +111,15 @@ impl Listener {
         accepted.ok()
     }
 
-    /// Clients that wait in the backlog are reset; no new one connects.
+    /// Takes in no more. Clients that wait in the backlog are reset, and no new one
+    /// connects; on a shared socket they wait for another process.
     pub(super) fn close(&self) {
-        // On Linux this wakes accept(2) with EINVAL and frees the port's backlog.
-        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        match &self.closed {
+            // On Linux this wakes accept(2) with EINVAL and frees the port's backlog.
+            None => drop(rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both)),
+            // It never blocks: that would take 2^64 of them.
+            Some(closed) => drop(rustix::io::write(closed, &1u64.to_ne_bytes())),
+        }
     }
 }
 
@@ -96,10 +128,10 @@ mod tests {
     use std::{thread, time::Duration};
 
     use super::*;
-    use crate::{connect, stop, traffic};
+    use crate::{connect, stop, traffic::sockets};
 
     fn listener() -> (Listener, SocketAddr) {
-        let bound = traffic::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let bound = sockets::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = bound.address;
         (Listener::new(bound), address)
     }

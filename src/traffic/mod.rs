@@ -9,6 +9,7 @@ mod crew;
 mod dial;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod inherited;
 mod listener;
 mod pipes;
 mod pool;
@@ -24,9 +25,10 @@ pub(crate) use acceptor::{Acceptor, AcceptorCloser};
 pub(crate) use balance::Balance;
 pub(crate) use connections::Connections;
 pub(crate) use dial::OwnListeners;
+pub(crate) use inherited::Inherited;
 pub(crate) use pool::{Pool, Upstream};
 pub(crate) use proxy_header::ProxyHeader;
-pub(crate) use sockets::{Bound, Listen, bind};
+pub(crate) use sockets::{Bound, Listen};
 pub(crate) use sweeper::{OnRemove, Sweeper};
 
 /// How clients are served; the same for all listeners of a process.

@@ -3,12 +3,13 @@
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
     str::FromStr,
     time::Duration,
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec},
+    event::{EventfdFlags, PollFd, PollFlags, Timespec},
     io::Errno,
 };
 use socket2::{Domain, SockRef, Socket, Type};
@@ -64,6 +65,9 @@ impl fmt::Display for Listen {
 pub(crate) struct Bound {
     pub(super) listener: TcpListener,
     pub(crate) address: SocketAddr,
+    /// Only for a socket that another process has too: an eventfd to wake by who waits
+    /// for its clients.
+    pub(super) closed: Option<OwnedFd>,
 }
 
 /// Binds and listens, so that clients can connect before anything else is ready.
@@ -77,7 +81,23 @@ pub(crate) fn bind(listen: Listen) -> io::Result<Bound> {
         },
     };
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address })
+    Ok(Bound { listener, address, closed: None })
+}
+
+/// Makes of a socket that another process bound, and keeps, what [`bind`] would make: but
+/// for its address and for which of IPv4 and IPv6 it takes, which cannot be changed.
+pub(super) fn adopt(listener: TcpListener) -> io::Result<Bound> {
+    // Who waits for its clients waits in poll(2), and must not wait in accept(2) for one
+    // that another process took. This holds for all who have the socket; systemd takes it
+    // back before it starts a service without NonBlocking=.
+    listener.set_nonblocking(true)?;
+    let socket = SockRef::from(&listener);
+    set_listener_options(&socket)?;
+    // Listening again only changes the backlog.
+    socket.listen(BACKLOG)?;
+    let address = listener.local_addr()?;
+    let closed = rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?;
+    Ok(Bound { listener, address, closed: Some(closed) })
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {
@@ -92,20 +112,24 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // Connections of an earlier life in TIME_WAIT must not block a restart.
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit these, which saves the calls for each of them.
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
-    set_options(SockRef::from(&socket))?;
+    set_listener_options(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Options of a dialled connection; an accepted one has them from its listener.
-pub(super) fn prepare_dialled(stream: &TcpStream) -> io::Result<()> {
-    set_options(SockRef::from(stream))
+/// Accepted sockets inherit these, which saves the calls for each of them.
+fn set_listener_options(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
+    set_options(socket)
 }
 
-fn set_options(socket: SockRef<'_>) -> io::Result<()> {
+/// Options of a dialled connection; an accepted one has them from its listener.
+pub(super) fn prepare_dialled(stream: &TcpStream) -> io::Result<()> {
+    set_options(&SockRef::from(stream))
+}
+
+fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_write_timeout(Some(WRITE_PATIENCE))
 }
@@ -200,13 +224,17 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_the_options_of_their_listener() {
-        let bound = bind(Listen::At("127.0.0.1:0".parse().unwrap())).unwrap();
-        let _near = crate::connect::tcp(bound.address, Duration::from_secs(5)).unwrap();
-        let accepted = bound.listener.accept().unwrap().0;
-        let socket = SockRef::from(&accepted);
-        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
-        assert_eq!(accepted.write_timeout().unwrap(), Some(WRITE_PATIENCE));
+        let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = bind(Listen::At("127.0.0.1:0".parse().unwrap())).unwrap();
+        for bound in [ours, adopt(plain).unwrap()] {
+            let _near = crate::connect::tcp(bound.address, Duration::from_secs(5)).unwrap();
+            let accepted = bound.listener.accept().unwrap().0;
+            let socket = SockRef::from(&accepted);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+            assert_eq!(accepted.write_timeout().unwrap(), Some(WRITE_PATIENCE));
+            assert!(!socket.nonblocking().unwrap());
+        }
     }
 
     #[test]

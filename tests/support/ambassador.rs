@@ -2,7 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -26,6 +27,7 @@ pub(crate) struct Launch {
     has_reader: bool,
     /// What it reads; nothing if there is none.
     input: Option<PipeReader>,
+    passed: Option<TcpListener>,
 }
 
 pub(crate) fn ambassador<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Launch {
@@ -49,6 +51,7 @@ impl Launch {
             env: Vec::new(),
             has_reader: true,
             input: None,
+            passed: None,
         }
     }
 
@@ -77,6 +80,14 @@ impl Launch {
     pub(crate) fn under(mut self, wrapper: &[&str]) -> Launch {
         self.before = wrapper.iter().map(OsString::from).collect();
         self
+    }
+
+    /// Passes `socket` to it as systemd would, and keeps it too.
+    pub(crate) fn passing(mut self, socket: &TcpListener) -> Launch {
+        const AS_DESCRIPTOR_3: &str =
+            r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@""#;
+        self.passed = Some(socket.try_clone().unwrap());
+        self.under(&["/bin/sh", "-c", AS_DESCRIPTOR_3])
     }
 
     /// Its standard output is a pipe that nobody reads any more.
@@ -121,7 +132,9 @@ impl Launch {
         command.args(words);
         let path = std::env::var_os("PATH").filter(|_| command.get_program() == "unshare");
         command.env_clear().envs(api).envs(self.env).envs(path.map(|path| ("PATH", path)));
-        command.stdin(self.input.map_or_else(Stdio::null, Stdio::from)).stderr(Stdio::piped());
+        let passed = self.passed.map(|socket| Stdio::from(OwnedFd::from(socket)));
+        let input = passed.or(self.input.map(Stdio::from)).unwrap_or_else(Stdio::null);
+        command.stdin(input).stderr(Stdio::piped());
         let shown = format!("{command:?}");
         let (reader, writer) = io::pipe().unwrap();
         // Gone before the program starts, not some time after.

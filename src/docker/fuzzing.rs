@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Address, Error, Problem,
-    api::{self, Container, Event, State},
+    Address, Error, Event, Problem,
+    api::{self, Container, State},
     http1::{Head, MAX_BODY_BYTES, MAX_HEAD_BYTES, Reader},
     lines::Lines,
     parse,

@@ -1,7 +1,9 @@
 //! Docker's API over its socket, read only: `GET` of containers, of events and of the
 //! host's name.
 
+mod address;
 mod api;
+mod event;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod http1;
@@ -15,8 +17,6 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
-    path::PathBuf,
-    str::FromStr,
     time::{Duration, Instant},
 };
 
@@ -25,58 +25,16 @@ use serde::de::DeserializeOwned;
 use http1::{Head, MAX_BODY_BYTES, Reader};
 use lines::Lines;
 
-pub(crate) use api::{Binding, Container, Event, Port, Protocol};
+pub(crate) use address::Address;
+pub(crate) use api::{Binding, Container, Port, Protocol};
+pub(crate) use event::Event;
 pub(crate) use listed::Listed;
 
-use crate::{address::HostPort, connect, report};
+use crate::{connect, report};
 
 /// The total deadline of every request. The events stream has none: it is
 /// silent for as long as nothing happens.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
-
-/// Where Docker listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Address {
-    Unix(PathBuf),
-    Tcp(HostPort),
-}
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once("://") {
-            Some(("unix", path)) if path.starts_with('/') => {
-                if path.len() > connect::MAX_UNIX_PATH_BYTES {
-                    let limit = connect::MAX_UNIX_PATH_BYTES;
-                    return Err(format!("a socket's path has at most {limit} bytes"));
-                }
-                Ok(Address::Unix(path.into()))
-            }
-            Some(("unix", _)) => Err("the path must be absolute, as unix:///PATH".to_owned()),
-            Some(("tcp", address)) => {
-                let address = address.strip_suffix('/').unwrap_or(address);
-                address.parse().map(Address::Tcp).map_err(|invalid| format!("{invalid}"))
-            }
-            _ => Err("expected unix:///PATH or tcp://HOST:PORT".to_owned()),
-        }
-    }
-}
-
-impl Default for Address {
-    fn default() -> Self {
-        Address::Unix("/var/run/docker.sock".into())
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Unix(path) => write!(f, "unix://{}", path.display()),
-            Address::Tcp(address) => write!(f, "tcp://{address}"),
-        }
-    }
-}
 
 /// Why Docker gave no valid answer.
 #[derive(Debug)]
@@ -215,7 +173,7 @@ impl Client {
     pub(crate) fn events(&self) -> Result<Events, Error> {
         let deadline = Instant::now() + REQUEST_DEADLINE;
         let mut reader = self.connect(deadline)?;
-        let head = self.exchange(&mut reader, api::EVENTS_PATH)?;
+        let head = self.exchange(&mut reader, event::PATH)?;
         if head.status != 200 {
             let (body, _) = reader.whole_body(head).map_err(|error| self.exchange_error(error))?;
             return Err(self.refused(head.status, &body));
@@ -398,25 +356,5 @@ mod tests {
         let Err(problem) = parse::<Event>(json.as_bytes()) else { panic!("taken") };
         let error = Error { address: Address::default(), problem };
         assert!(report::chain(&error).len() < 300, "{}", report::chain(&error));
-    }
-
-    #[test]
-    fn an_address_is_a_unix_path_or_a_tcp_address() {
-        for text in ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2375", "tcp://[::1]:2375"] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
-        }
-        let long = format!("unix:///{}", "a".repeat(107));
-        for text in [
-            "",
-            "/var/run/docker.sock",
-            "unix://",
-            "unix://a",
-            "tcp://a",
-            "http://a:1",
-            "npipe:////./x",
-            &long,
-        ] {
-            assert!(text.parse::<Address>().is_err(), "{text:?} was taken");
-        }
     }
 }

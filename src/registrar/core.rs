@@ -6,6 +6,8 @@
 //! follows from the two. One thing at a time, because what happens while etcd is asked
 //! may change what is to be done then.
 
+mod entry;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
@@ -13,18 +15,15 @@ use std::{
 
 use log::Level;
 
+use self::entry::{Entry, Status};
 use super::{
     pace::Pace,
     wanted::{Life, Wanted},
 };
-use crate::{address::HostPort, backoff::Backoff, report, service::Instance};
+use crate::{address::HostPort, backoff::Backoff, report};
 
 /// How long entries are kept and refreshed while Docker gives no valid answer.
 const DOCKER_SILENCE: Duration = Duration::from_secs(5 * 60);
-
-/// Between two writes against a foreign value that names our own host: two
-/// registrars of one container must not fight at full speed.
-const REWRITE_GAP: Duration = Duration::from_secs(10);
 
 /// A container that survives its stop signal is back after this long, or after
 /// its stop timeout if that is longer.
@@ -104,37 +103,6 @@ pub(super) enum Action {
         value: String,
     },
     Say(Level, String),
-}
-
-/// What is known of one key.
-#[derive(Debug)]
-struct Entry {
-    wanted: Wanted,
-    status: Status,
-    /// When the next action on it is to be taken.
-    due: Instant,
-    /// The values of ours that etcd may hold: more than one after writes whose
-    /// outcome is not known.
-    stored: Vec<String>,
-    /// When it was written, or tried to be.
-    put: Option<Instant>,
-    /// When etcd last said that it holds our value.
-    confirmed: Instant,
-    backoff: Backoff,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Status {
-    /// To be put when due.
-    Unwritten,
-    /// Vanished from etcd: to be put once Docker has been asked.
-    Lost,
-    /// Holds our value: to be refreshed when due.
-    Written,
-    /// Holds somebody else's value: looked at when due, and left alone.
-    Foreign,
-    /// To be removed when due.
-    Leaving,
 }
 
 /// The registrar's state.
@@ -472,66 +440,6 @@ impl Core {
         let is_reachable =
             !self.has_checks || self.checks.get(&Probe::of(wanted)).is_some_and(|c| c.is_up);
         !has_left && is_reachable
-    }
-}
-
-impl Status {
-    /// Whether etcd is to be asked whether it still holds our value.
-    fn is_refreshed(self) -> bool {
-        matches!(self, Status::Written | Status::Foreign)
-    }
-}
-
-impl Entry {
-    fn new(wanted: Wanted, now: Instant) -> Self {
-        Entry {
-            wanted,
-            status: Status::Unwritten,
-            due: now,
-            stored: Vec::new(),
-            put: None,
-            confirmed: now,
-            backoff: Backoff::for_requests(),
-        }
-    }
-
-    fn confirm(&mut self, now: Instant, refresh_interval: Duration) {
-        self.status = Status::Written;
-        self.stored = vec![self.wanted.value.clone()];
-        self.confirmed = now;
-        self.due = now + refresh_interval;
-    }
-
-    /// Whether etcd may hold our value under this key.
-    fn may_be_ours(&self) -> bool {
-        !self.stored.is_empty()
-    }
-
-    /// Leaves `value` alone if it is another host's; what is to be said of it, if it is news.
-    fn meet_foreign(
-        &mut self,
-        value: &str,
-        now: Instant,
-        refresh_interval: Duration,
-    ) -> Option<String> {
-        let host = value.parse::<Instance>().map(|instance| instance.address.host);
-        if host.is_ok_and(|host| host == self.wanted.address.host) {
-            // Left over from an earlier life on this host, or a second registrar.
-            self.status = Status::Unwritten;
-            self.due = self.put.map_or(now, |put| (put + REWRITE_GAP).max(now));
-            return None;
-        }
-        self.due = now + refresh_interval;
-        if self.status == Status::Foreign {
-            return None;
-        }
-        self.status = Status::Foreign;
-        self.stored.clear();
-        let (key, value) = (&self.wanted.key, report::excerpt(value));
-        Some(format!(
-            "{key} was taken over by another registrar ({value}): left alone until it vanishes \
-             or our container starts again"
-        ))
     }
 }
 

@@ -10,6 +10,7 @@ mod check;
 mod core;
 mod docker_watch;
 mod explain;
+mod following;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod host_ip;
@@ -36,6 +37,7 @@ use self::{
     check::Checker,
     core::{Action, Core, Input, Outcome, Probe},
     docker_watch::{EventWatcher, LookRequests, Looker, Report, Scope},
+    following::Following,
     orphans::Orphans,
     remarks::Remarks,
     wanted::{Judged, Verdict},
@@ -62,10 +64,6 @@ const WAITING_REPORTS: usize = 1024;
 /// soon, then ever more rarely.
 const LOOK_AGAIN_MIN: Duration = Duration::from_millis(50);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
-
-/// Events that are not followed for so long, while Docker answers, are worth a
-/// warning: a Docker that comes back answers a moment before it is subscribed to.
-const EVENTS_GRACE: Duration = Duration::from_secs(5);
 
 /// How the entry is kept.
 #[derive(Debug, Clone)]
@@ -150,25 +148,9 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         is_introduced: false,
         etcd_outage: Outage::default(),
         docker_outage: Outage::default(),
-        events_outage: None,
+        events: Following::default(),
     };
     Threads { registrar, docker, checker }
-}
-
-/// Docker answers, but its events cannot be followed.
-#[derive(Debug)]
-struct EventsOutage {
-    since: Instant,
-    problem: String,
-    is_said: bool,
-    /// When they were subscribed to again. A stream that ends at once mends nothing.
-    mended: Option<Instant>,
-}
-
-impl EventsOutage {
-    fn is_over(&self) -> bool {
-        self.mended.is_some_and(|mended| mended.elapsed() > EVENTS_GRACE)
-    }
 }
 
 /// The thread that decides and writes.
@@ -200,7 +182,7 @@ pub(crate) struct Registrar {
     is_introduced: bool,
     etcd_outage: Outage,
     docker_outage: Outage,
-    events_outage: Option<EventsOutage>,
+    events: Following,
 }
 
 impl Registrar {
@@ -280,17 +262,11 @@ impl Registrar {
                 Ok(Some(Input::Killed { container, signal, at_ns }))
             }
             Report::Subscribed => {
-                if let Some(outage) = &mut self.events_outage {
-                    outage.mended = Some(Instant::now());
-                }
+                self.events.subscribed();
                 Ok(None)
             }
             Report::Unsubscribed(problem) => {
-                let (since, is_said) = match self.events_outage.take() {
-                    Some(outage) if !outage.is_over() => (outage.since, outage.is_said),
-                    _ => (Instant::now(), false),
-                };
-                self.events_outage = Some(EventsOutage { since, problem, is_said, mended: None });
+                self.events.ended(problem);
                 Ok(None)
             }
             Report::HostName(name) => {
@@ -308,24 +284,9 @@ impl Registrar {
                 if let Some(lasted) = self.docker_outage.ended(Instant::now()) {
                     info!("Docker answers again after {}", report::duration(lasted));
                 }
-                self.note_events();
+                self.events.docker_answers();
                 self.note_containers(&containers).map(Some)
             }
-        }
-    }
-
-    /// Says once that events cannot be followed, while Docker answers otherwise.
-    fn note_events(&mut self) {
-        let Some(outage) = &mut self.events_outage else { return };
-        if outage.is_over() {
-            if outage.is_said {
-                info!("Docker's events are followed again");
-            }
-            self.events_outage = None;
-        } else if !outage.is_said && outage.since.elapsed() > EVENTS_GRACE {
-            outage.is_said = true;
-            let problem = &outage.problem;
-            warn!("Docker's events cannot be followed, it is asked instead: {problem}");
         }
     }
 

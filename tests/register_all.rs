@@ -213,16 +213,48 @@ fn what_changed_unheard_is_found_once_events_are_followed_again() {
     scene.wait_for(&[("nginx/fake-host:a:80", "172.17.8.102:9000")]);
 }
 
+/// Docker says where a port is a moment after the start; it is asked again, about this one.
+#[test]
+fn port_that_is_not_there_yet_is_awaited() {
+    let scene = Scene::new();
+    let web_a = web("a", "nginx", 8080);
+    let web_b = Container::named("b").image("nginx").publishes(80, &[("0.0.0.0", 0)]);
+    let [of_a, of_b] = [&web_a, &web_b].map(|container| container.id().to_owned());
+    scene.docker.run_many(vec![web_a, web_b]);
+    let _ambassador = scene.registering();
+    let a = ("nginx/fake-host:a:80", "172.17.8.102:8080");
+    scene.wait_for(&[a]);
+    let inspected = |id: &str| {
+        let path = format!("/containers/{id}/json");
+        scene.docker.requests().iter().filter(|line| line.contains(&path)).count()
+    };
+    let (a_before, b_before) = (inspected(&of_a), inspected(&of_b));
+    eventually("b is asked for three times", || inspected(&of_b) >= b_before + 3);
+    assert_eq!(inspected(&of_a), a_before);
+    scene.docker.change_silently("b", |container| {
+        *container = container.clone().publishes(80, &[("0.0.0.0", 8081)]);
+    });
+    scene.wait_for(&[a, ("nginx/fake-host:b:80", "172.17.8.102:8081")]);
+}
+
 /// Its listing is the same as before.
 #[test]
 fn restart_on_the_same_port_that_nobody_heard_of_is_found_too() {
     let scene = Scene::new();
     scene.docker.run(web("a", "nginx", 8080));
+    // For its sake Docker is listed again and again.
+    scene.docker.run(Container::named("b").image("nginx").publishes(80, &[("0.0.0.0", 0)]));
     let _ambassador = scene.registering();
     let a = ("nginx/fake-host:a:80", "172.17.8.102:8080");
     scene.wait_for(&[a]);
     scene.docker.send_signal("a", Some("15"));
     scene.wait_for(&[]);
+    let lists = || {
+        let requests = scene.docker.requests();
+        requests.iter().filter(|line| line.contains("/containers/json")).count()
+    };
+    let before = lists();
+    eventually("two more lists", || lists() >= before + 2);
     let _unheard = scene.docker.restart_unheard("a", 80, &[("0.0.0.0", 8080), ("::", 8080)]);
     scene.docker.end_events_streams();
     // Long before it would count as one that has survived its stop signal.

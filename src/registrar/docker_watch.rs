@@ -65,6 +65,11 @@ impl LookRequests {
         self.wake();
     }
 
+    /// At what is not known yet, or is listed otherwise than before.
+    pub(super) fn ask_again(&self) {
+        self.wake();
+    }
+
     /// At the container whose id is `id`.
     fn ask_about(&self, id: &str) {
         self.subject().containers.insert(id.to_owned());

@@ -199,7 +199,7 @@ impl Registrar {
             let now = Instant::now();
             if self.look_due.is_some_and(|due| due <= now) {
                 self.look_due = None;
-                self.looks.ask();
+                self.looks.ask_again();
             }
             let has_acted = self.act();
             // Between two requests to etcd everything is heard that has happened, because

@@ -426,6 +426,55 @@ fn a_value_that_a_failed_write_left_behind_is_removed_too() {
     assert!(world.core.owned().is_empty());
 }
 
+#[test]
+fn new_values_are_written_in_a_burst_and_then_at_a_pace() {
+    let mut core = Core::new(TTL, false);
+    let now = Instant::now();
+    let of = |n: u16| Wanted { key: format!("{KEY}{n}"), ..wanted(n, "t1") };
+    core.note(Input::Wanted((1..=1200).map(of).collect()), now);
+    let puts = |core: &mut Core, now| {
+        let mut count = 0;
+        while let Some(action) = core.next(now, 1) {
+            match action {
+                Action::Put { key, .. } => {
+                    core.note(Input::Outcome { key, outcome: Outcome::Done }, now);
+                    count += 1;
+                }
+                Action::Say(..) => {}
+                action => panic!("{action:?}"),
+            }
+        }
+        count
+    };
+    assert_eq!(puts(&mut core, now), 1000);
+    let due = core.due().unwrap();
+    assert!(due > now && due <= now + Duration::from_millis(20));
+    assert_eq!(puts(&mut core, now + Duration::from_secs(1)), 50);
+}
+
+#[test]
+fn entries_that_are_due_soon_are_refreshed_along_with_the_first() {
+    let mut core = Core::new(TTL, false);
+    let start = Instant::now();
+    let of = |n: u16| Wanted { key: format!("{KEY}{n}"), ..wanted(n, "t1") };
+    for n in 1..=3 {
+        core.note(Input::Wanted((1..=n).map(of).collect()), start);
+        let written = start + Duration::from_secs(u64::from(n));
+        while let Some(action) = core.next(written, 100) {
+            if let Action::Put { key, .. } = action {
+                core.note(Input::Outcome { key, outcome: Outcome::Done }, written);
+            }
+        }
+    }
+    // Due after 5, 6 and 7 s, and refreshed every 4 s: within half of that.
+    let Some(Action::Refresh(entries)) = core.next(start + Duration::from_secs(5), 100) else {
+        panic!("no refresh");
+    };
+    let keys: Vec<&str> = entries.iter().map(|(key, _)| &key[KEY.len()..]).collect();
+    assert_eq!(keys, ["1", "2", "3"]);
+    assert_eq!(core.next(start + Duration::from_secs(5), 100), None);
+}
+
 proptest! {
     /// Whatever happened before: once Docker has said what runs, etcd answers and
     /// nobody else writes, etcd holds exactly that.

@@ -129,6 +129,17 @@ fn lease_that_is_gone_makes_it_look_at_docker_before_it_writes_again() {
     assert_ne!(scene.etcd.stored(KEY).unwrap().lease.unwrap(), lease);
 }
 
+/// Our value, but under a lease that nobody prolongs: as after another process of ours.
+#[test]
+fn value_under_the_lease_of_somebody_else_is_put_under_our_own() {
+    let scene = Scene::running();
+    let _registrar = scene.registered("6s");
+    let lease = scene.etcd.stored(KEY).unwrap().lease;
+    scene.etcd.put_with_ttl(KEY, &value(49155), 60);
+    assert_ne!(scene.etcd.stored(KEY).unwrap().lease, lease);
+    eventually("our lease again", || scene.etcd.stored(KEY).is_some_and(|now| now.lease == lease));
+}
+
 /// Somebody deleted it by hand: the lease lives on without its key.
 #[test]
 fn key_that_was_deleted_while_its_lease_lives_is_written_again() {

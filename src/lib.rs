@@ -18,6 +18,7 @@ mod outage;
 mod poller;
 #[cfg(any(test, fuzzing))]
 mod property;
+mod pulse;
 mod registrar;
 mod report;
 mod roles;

@@ -48,6 +48,11 @@ impl Outage {
         Some(now.duration_since(state.since))
     }
 
+    /// What was said of it, while it lasts.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.state.as_ref().map(|state| &*state.text)
+    }
+
     /// Notes a success. Returns how long the outage lasted if it ends one.
     pub(crate) fn ended(&mut self, now: Instant) -> Option<Duration> {
         self.ended_for(now, Duration::ZERO)

@@ -14,8 +14,9 @@ use log::{debug, info, warn};
 
 use crate::{
     backoff::Backoff,
-    etcd::{self, Entry, Listing, Position, Store},
+    etcd::{self, Entry, Listing, Position, REQUEST_DEADLINE, Store},
     outage::{Outage, QUIET},
+    pulse::Pulse,
     report,
     service::{self, Instance, Prefix, ServiceName},
     stop::Stop,
@@ -62,13 +63,35 @@ impl Followed {
         Followed { store, prefix, pools, state: Mutex::default() }
     }
 
+    /// One line for people; `None` if that would mean to wait.
+    pub(crate) fn status(&self) -> Option<String> {
+        let state = self.state.try_lock().ok()?;
+        let (services, instances) = (self.pools.len(), self.known());
+        let plural = |count| if count == 1 { "" } else { "s" };
+        let etcd = match state.outage.reason() {
+            Some(reason) => reason.to_owned(),
+            None if state.is_introduced => format!("etcd at {} answers", self.store.member()),
+            None => format!("etcd at {} has not answered yet", self.store.member()),
+        };
+        Some(format!(
+            "{services} service{}, {instances} instance{}; {etcd}",
+            plural(services),
+            plural(instances)
+        ))
+    }
+
+    /// How many instances clients may get.
+    fn known(&self) -> usize {
+        self.pools.iter().map(|pool| pool.count()).sum()
+    }
+
     /// Notes that `pool` could not be listed.
     fn note_failure(&self, pool: &Pool, error: &etcd::Error, pause: Duration) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failing.insert(pool.name().to_owned());
         let text = report::chain(error);
         let Some(lasted) = state.outage.failed(Instant::now(), &text) else { return };
-        let count: usize = self.pools.iter().map(|pool| pool.count()).sum();
+        let count = self.known();
         let plural = if count == 1 { "" } else { "s" };
         let (whose, lasting, pause) =
             (self.whose(pool), report::lasting(lasted), report::duration(pause));
@@ -124,6 +147,7 @@ pub(crate) struct Poller<'a> {
     followed: &'a Followed,
     directory: String,
     pool: &'a Pool,
+    pulse: &'a Pulse,
     /// Entries that cannot be used, with the reason that was warned about.
     unusable: HashMap<String, String>,
     /// When it was last listed.
@@ -133,10 +157,15 @@ pub(crate) struct Poller<'a> {
 }
 
 impl<'a> Poller<'a> {
-    pub(crate) fn new(followed: &'a Followed, service: &ServiceName, pool: &'a Pool) -> Self {
+    pub(crate) fn new(
+        followed: &'a Followed,
+        service: &ServiceName,
+        pool: &'a Pool,
+        pulse: &'a Pulse,
+    ) -> Self {
         let directory = followed.prefix.service(service);
         let (unusable, polls) = (HashMap::new(), Outage::default());
-        Poller { followed, directory, pool, unusable, listed: None, polls }
+        Poller { followed, directory, pool, pulse, unusable, listed: None, polls }
     }
 
     /// Follows until asked to stop. While etcd cannot be reached the pool keeps
@@ -145,6 +174,7 @@ impl<'a> Poller<'a> {
         let mut listing_backoff = Backoff::for_requests();
         let mut poll_backoff = Backoff::for_requests();
         loop {
+            self.pulse.within(REQUEST_DEADLINE);
             let listed = Instant::now();
             let pause = match self.followed.store.list(&self.directory) {
                 Ok(listing) => {
@@ -170,6 +200,7 @@ impl<'a> Poller<'a> {
                     pause
                 }
             };
+            self.pulse.within(pause);
             if stop.wait(pause) {
                 return;
             }
@@ -194,6 +225,7 @@ impl<'a> Poller<'a> {
             _ => POLL_PATIENCE_OF_SEVERAL,
         };
         let patience = patience.mul_f64(0.9 + 0.2 * fastrand::f64());
+        self.pulse.within(patience);
         match self.followed.store.wait(&self.directory, listed, patience) {
             // Refreshes of TTLs fill the history too: not worth a word.
             Err(etcd::Error::IndexCleared) => Ok(()),

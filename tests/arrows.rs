@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The small tools: everyone may use them, and they know only each other.
 const TOOLS: &[&str] = &[
     "address", "backoff", "command", "connect", "limits", "logging", "notify", "outage",
-    "property", "random", "report", "signals", "stop", "worker",
+    "property", "pulse", "random", "report", "signals", "stop", "worker",
 ];
 
 /// Every other part of the program, and which parts it may know beside the tools.

@@ -5,6 +5,7 @@ use std::{
     ffi::{OsStr, OsString},
     net::IpAddr,
     num::NonZeroU16,
+    time::Duration,
 };
 
 use clap::ArgAction;
@@ -13,6 +14,7 @@ use super::{Refusal, values};
 use crate::{
     address::{self, Host, HostPort},
     docker, etcd,
+    notify::Supervisor,
     roles::LinkedPort,
     traffic::Upstream,
 };
@@ -127,8 +129,16 @@ impl Environment {
         self.get("JOURNAL_STREAM")
     }
 
-    pub(super) fn notify_socket(&self) -> Option<String> {
-        self.get("NOTIFY_SOCKET").map(str::to_owned)
+    /// Whom systemd wants to be told by. What it says of the watchdog is meant for one
+    /// process, and inherited by others.
+    pub(super) fn supervisor(&self) -> Supervisor {
+        let watchdog = self.get("WATCHDOG_USEC").and_then(|usec| usec.parse().ok());
+        let is_ours =
+            self.get("WATCHDOG_PID").is_none_or(|id| id.parse() == Ok(std::process::id()));
+        Supervisor {
+            socket: self.get("NOTIFY_SOCKET").map(str::to_owned),
+            watchdog: watchdog.filter(|usec| *usec > 0 && is_ours).map(Duration::from_micros),
+        }
     }
 
     /// The name under which Docker keeps a link's target in /etc/hosts. `MY_DB` may be

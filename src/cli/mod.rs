@@ -225,7 +225,7 @@ impl TypedServing {
             idle_timeout: self.idle_timeout,
             max_connections: self.max_connections,
             drain: self.drain,
-            notify_socket: environment.notify_socket(),
+            supervisor: environment.supervisor(),
         }
     }
 }

@@ -53,8 +53,8 @@ impl TypedRegister {
         }
         let target = Target { prefix: registry.prefix.clone(), formats, source };
         let config = registrar::Config { target, ttl: self.ttl, has_check: self.check.is_some() };
-        let notify_socket = environment.notify_socket();
-        Ok(Register { config, registry, explain: self.explain, notify_socket })
+        let supervisor = environment.supervisor();
+        Ok(Register { config, registry, explain: self.explain, supervisor })
     }
 
     fn refuse_options_of_other_forms(&self) -> Result<(), Refusal> {

@@ -14,6 +14,7 @@ use std::{error, fmt, time::Duration};
 pub(crate) use access::{Access, Identity, Login, Password};
 pub(crate) use members::{Member, default_members};
 pub(crate) use store::{Api, Store};
+pub(crate) use transport::REQUEST_DEADLINE;
 
 use crate::report;
 

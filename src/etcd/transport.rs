@@ -23,7 +23,7 @@ use crate::report;
 
 /// The total deadline of every request but a poll. etcd itself gives up a
 /// write after 7 s without a leader; a new request to another member is sooner.
-pub(super) const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
+pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Longest head of an answer.
 const MAX_HEAD_BYTES: usize = 16 * 1024;

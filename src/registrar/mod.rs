@@ -46,6 +46,7 @@ use crate::{
     docker::{Container, Port},
     etcd::{self, Found, Store},
     outage::Outage,
+    pulse::Pulse,
     report::{self, Failure},
     stop::Stop,
 };
@@ -190,7 +191,7 @@ impl Registrar {
     ///
     /// # Errors
     /// Wrong usage, when the first look finds an address no other host can reach.
-    pub(crate) fn run(mut self, stop: &Stop) -> Result<(), Failure> {
+    pub(crate) fn run(mut self, stop: &Stop, pulse: &Pulse) -> Result<(), Failure> {
         if let Some(wanted) = self.target.fixed() {
             self.core.note(Input::Wanted(wanted), Instant::now());
             self.hand_over_probes();
@@ -201,7 +202,11 @@ impl Registrar {
                 self.look_due = None;
                 self.looks.ask_again();
             }
+            pulse.within(etcd::REQUEST_DEADLINE);
             let has_acted = self.act();
+            if !has_acted {
+                pulse.say(self.status());
+            }
             // Between two requests to etcd everything is heard that has happened, because
             // it may be more urgent. Without anything due, a report is all there is to
             // wait for.
@@ -212,12 +217,28 @@ impl Registrar {
                 true => Duration::ZERO,
                 false => due.saturating_duration_since(Instant::now()),
             };
+            pulse.within(patience);
             if self.hear(patience, stop)? {
                 break;
             }
         }
         withdrawal::withdraw(&self.store, self.core.owned());
         Ok(())
+    }
+
+    /// One line for people.
+    fn status(&self) -> String {
+        let mut keys: Vec<_> = self.core.owned().into_iter().map(|(key, _)| key).collect();
+        keys.dedup();
+        let kept = match &keys[..] {
+            [] => "no entry".to_owned(),
+            [key] => key.clone(),
+            keys => format!("{} entries", keys.len()),
+        };
+        match self.etcd_outage.reason() {
+            Some(reason) => format!("keeps {kept}; {reason}"),
+            None => format!("keeps {kept}"),
+        }
     }
 
     /// Takes in all reports that are there, or the first that comes within `patience`, and

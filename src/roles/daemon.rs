@@ -8,18 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use log::{info, warn};
 
-use super::Serving;
+use super::{Serving, health::Health};
 use crate::{
     limits::{self, Limit},
-    notify,
+    notify::{Notifier, Supervisor},
+    pulse::Pulse,
     report::{self, Failure},
     signals::StopRequests,
     stop::{self, Stop, StopGuard},
     traffic::{
-        Acceptor, AcceptorCloser, Bound, Inherited, Listen, OwnListeners, Pool, Resources, Sweeper,
+        Acceptor, AcceptorHandle, Bound, Inherited, Listen, OwnListeners, Pool, Resources, Sweeper,
     },
     worker::{Ended, Worker},
 };
@@ -34,19 +35,23 @@ pub(super) struct Daemon {
     ended: Receiver<Ended>,
     ended_in: Sender<Ended>,
     requests: StopRequests,
+    notifier: Notifier,
+    pulses: Vec<Pulse>,
 }
 
 impl Daemon {
     /// Catches signals from here on.
-    pub(super) fn new() -> Result<Self, Failure> {
-        StopRequests::catch().map(Daemon::with).map_err(no_signals)
+    pub(super) fn new(supervisor: &Supervisor) -> Result<Self, Failure> {
+        let requests = StopRequests::catch().map_err(no_signals)?;
+        Ok(Daemon::with(requests, supervisor))
     }
 
     /// For a role that catches signals itself.
-    pub(super) fn with(requests: StopRequests) -> Self {
+    pub(super) fn with(requests: StopRequests, supervisor: &Supervisor) -> Self {
         let (guard, stop) = stop::pair();
         let (ended_in, ended) = crossbeam_channel::unbounded();
-        Daemon { guard, joined: Vec::new(), stop, ended, ended_in, requests }
+        let (notifier, pulses) = (Notifier::new(supervisor), Vec::new());
+        Daemon { guard, joined: Vec::new(), stop, ended, ended_in, requests, notifier, pulses }
     }
 
     /// Starts a control thread that is joined at the end. Its end is the end of
@@ -87,24 +92,58 @@ impl Daemon {
             .map_err(|error| Failure::Running(format!("no thread for {name}: {error}")))
     }
 
-    /// Waits for a request to stop or the end of a control thread, whichever is
-    /// first. The latter is a failure: none of them ends by itself.
-    pub(super) fn wait(&self) -> Result<(), Failure> {
-        self.wait_for(self.requests.receiver())?;
+    /// For the control thread `name`, which the watchdog is to look after.
+    pub(super) fn pulse(&mut self, name: String) -> Pulse {
+        let pulse = Pulse::new(name);
+        self.pulses.push(pulse.clone());
+        pulse
+    }
+
+    /// Says that we are ready, and waits for a request to stop or the end of a control
+    /// thread, whichever is first. The latter is a failure: none of them ends by itself.
+    ///
+    /// Meanwhile systemd is told the `status` when it changes, and its watchdog is fed
+    /// while no thread with a pulse is late and all `acceptors` accept.
+    pub(super) fn wait(
+        &mut self,
+        acceptors: &[AcceptorHandle],
+        status: impl Fn() -> Option<String>,
+    ) -> Result<(), Failure> {
+        let requests = self.requests.receiver().clone();
+        self.wait_for(&requests, acceptors, status)?;
         info!("asked to stop");
         Ok(())
     }
 
     /// The same for something else that ends a role.
-    pub(super) fn wait_for<T>(&self, end: &Receiver<T>) -> Result<T, Failure> {
-        select! {
-            recv(end) -> end => {
-                end.map_err(|_| Failure::Running("thread signals ended".to_owned()))
-            }
-            recv(self.ended) -> ended => match ended {
-                Ok(Ended { name, outcome: Ok(()) }) => Err(self.failure_behind(name)),
-                Ok(Ended { outcome: Err(failure), .. }) => Err(failure),
-                Err(_) => unreachable!("this struct holds a sender"),
+    pub(super) fn wait_for<T>(
+        &mut self,
+        end: &Receiver<T>,
+        acceptors: &[AcceptorHandle],
+        status: impl Fn() -> Option<String>,
+    ) -> Result<T, Failure> {
+        let mut health = Health::new(self.pulses.clone(), acceptors);
+        let ticks = self.notifier.interval().map_or_else(never, tick);
+        self.notifier.working(&status().unwrap_or_default());
+        loop {
+            select! {
+                recv(end) -> end => {
+                    return end.map_err(|_| Failure::Running("thread signals ended".to_owned()));
+                }
+                recv(self.ended) -> ended => return match ended {
+                    Ok(Ended { name, outcome: Ok(()) }) => Err(self.failure_behind(name)),
+                    Ok(Ended { outcome: Err(failure), .. }) => Err(failure),
+                    Err(_) => unreachable!("this struct holds a sender"),
+                },
+                recv(ticks) -> _ => {
+                    if let Some(status) = status() {
+                        self.notifier.working(&status);
+                    }
+                    let makes_progress = self.notifier.has_watchdog() && health.look();
+                    if makes_progress && self.notifier.is_watchdog_hungry() {
+                        self.notifier.feed_watchdog();
+                    }
+                }
             }
         }
     }
@@ -124,7 +163,9 @@ impl Daemon {
 
     /// Asks all threads to stop, and gives the one called `name` until `patience`
     /// has passed, or a second request to stop has come.
-    pub(super) fn stop_and_wait_for(self, name: &str, patience: Duration) {
+    pub(super) fn stop_and_wait_for(mut self, name: &str, patience: Duration) {
+        let shown = report::duration(patience);
+        self.notifier.stopping(&format!("waits up to {shown} for {name}"));
         let deadline = Instant::now() + patience;
         drop(self.guard);
         loop {
@@ -136,7 +177,7 @@ impl Daemon {
                 },
                 recv(self.requests.receiver()) -> _ => break,
                 default(deadline.saturating_duration_since(Instant::now())) => {
-                    warn!("{name} did not end within {}", report::duration(patience));
+                    warn!("{name} did not end within {shown}");
                     break;
                 }
             }
@@ -159,7 +200,7 @@ pub(super) struct Frontend {
     resources: Resources,
     bound: Vec<(Bound, Arc<Pool>)>,
     pools: Vec<Arc<Pool>>,
-    closers: Vec<AcceptorCloser>,
+    acceptors: Vec<AcceptorHandle>,
 }
 
 impl Drop for Frontend {
@@ -194,7 +235,7 @@ impl Frontend {
         inherited.refuse_rest()?;
         let resources = resources(serving.max_connections, bound.len())?;
         let pools = bound.iter().map(|(_, pool)| Arc::clone(pool)).collect();
-        Ok(Frontend { serving, resources, bound, pools, closers: Vec::new() })
+        Ok(Frontend { serving, resources, bound, pools, acceptors: Vec::new() })
     }
 
     /// The addresses that must not be dialled.
@@ -214,7 +255,6 @@ impl Frontend {
         if let Err(failure) = report::print(&lines) {
             warn!("{failure}");
         }
-        notify_ready(self.serving.notify_socket.as_deref());
         Ok(())
     }
 
@@ -228,7 +268,7 @@ impl Frontend {
             let settings = self.serving.settings.clone();
             let resources = self.resources.clone();
             let acceptor = Acceptor::new(bound, pool, settings, own.clone(), resources);
-            self.closers.push(acceptor.closer());
+            self.acceptors.push(acceptor.handle());
             daemon.spawn("acceptor", move |stop| {
                 acceptor.run(stop);
                 Ok(())
@@ -244,10 +284,16 @@ impl Frontend {
         Ok(lines)
     }
 
+    /// Those that were started.
+    pub(super) fn acceptors(&self) -> &[AcceptorHandle] {
+        &self.acceptors
+    }
+
     /// Ends in order: no new client, a reset for those that wait for an instance,
     /// and `drain` for the others, unless a second request to stop comes.
     pub(super) fn drain(&self, daemon: Daemon) {
-        let Daemon { guard, joined, requests, .. } = daemon;
+        let Daemon { guard, joined, requests, mut notifier, .. } = daemon;
+        notifier.stopping("stopping");
         drop(guard);
         self.close();
         drop(joined);
@@ -255,9 +301,11 @@ impl Frontend {
         let count = self.resources.connections.count();
         if count > 0 {
             let drain = report::duration(drain);
-            info!("waiting up to {drain} for {count} open connections to end");
+            let waiting = format!("waiting up to {drain} for {count} open connections to end");
+            info!("{waiting}");
+            notifier.working(&waiting);
         }
-        self.wait_until_none(Instant::now() + drain, &requests);
+        self.wait_until_none(Instant::now() + drain, &requests, &mut notifier);
         let count = self.resources.connections.count();
         if count > 0 {
             warn!("{count} open connections are reset");
@@ -269,14 +317,17 @@ impl Frontend {
     /// Takes in no client any more, and resets those that wait for an instance.
     fn close(&self) {
         self.resources.connections.close();
-        self.closers.iter().for_each(AcceptorCloser::close);
+        self.acceptors.iter().for_each(AcceptorHandle::close);
         self.pools.iter().for_each(|pool| pool.close());
     }
 
-    fn wait_until_none(&self, deadline: Instant, requests: &StopRequests) {
+    fn wait_until_none(&self, deadline: Instant, requests: &StopRequests, notifier: &mut Notifier) {
         /// How often a second request to stop is looked for.
         const LOOK: Duration = Duration::from_millis(50);
         loop {
+            if notifier.is_watchdog_hungry() {
+                notifier.feed_watchdog();
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             if self.resources.connections.wait_until_none(left.min(LOOK))
                 || left.is_zero()
@@ -307,13 +358,4 @@ fn resources(max_connections: usize, listeners: usize) -> Result<Resources, Fail
 
 pub(super) fn no_signals(error: io::Error) -> Failure {
     Failure::Running(format!("signals cannot be caught: {error}"))
-}
-
-/// Tells systemd, if it asked to be told.
-pub(super) fn notify_ready(socket: Option<&str>) {
-    if let Some(socket) = socket
-        && let Err(error) = notify::ready(socket)
-    {
-        warn!("systemd cannot be told at {socket} that we are ready: {error}");
-    }
 }

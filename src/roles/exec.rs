@@ -53,8 +53,8 @@ impl Exec {
     /// Returns the exit code of the command.
     pub(super) fn run(self, inherited: Inherited) -> Result<u8, Failure> {
         let signals = Signals::catch().map_err(daemon::no_signals)?;
-        let mut daemon = Daemon::with(StopRequests::of(signals.requests()));
-        let notify_socket = self.proxy.serving.notify_socket.clone();
+        let requests = StopRequests::of(signals.requests());
+        let mut daemon = Daemon::with(requests, &self.proxy.serving.supervisor);
         let drain = self.proxy.serving.drain;
         let mut command = Command::new(self.program);
         command.args(self.arguments);
@@ -64,14 +64,14 @@ impl Exec {
         for variable in self.options.iter().map(String::as_str).chain(FOR_US) {
             command.env_remove(variable);
         }
-        let mut frontend = self.proxy.frontend(&mut daemon, inherited)?;
+        let (mut frontend, followed) = self.proxy.frontend(&mut daemon, inherited)?;
         for (alias, address) in self.aliases.iter().zip(frontend.addresses()) {
             command.envs(variables(alias, address));
         }
         frontend.accept(&mut daemon)?;
         let running = signals.start(&mut command)?;
-        daemon::notify_ready(notify_socket.as_deref());
-        let outcome = end_of(&running, &daemon, drain);
+        let outcome = daemon.wait_for(running.ended(), frontend.acceptors(), || followed.status());
+        let outcome = end_of(&running, outcome, drain);
         // What the command has sent is still on its way when it ends, and its exit code
         // says that all went well: its connections end by themselves within moments, now
         // that nobody is there to use them. Only what a process that the command left
@@ -83,8 +83,11 @@ impl Exec {
 
 /// The exit code of the command, or why it must not go on: a listener that follows etcd
 /// no more would lead it astray. It has `patience` to end by itself then.
-fn end_of(running: &Running, daemon: &Daemon, patience: Duration) -> Result<u8, Failure> {
-    let outcome = daemon.wait_for(running.ended());
+fn end_of(
+    running: &Running,
+    outcome: Result<u8, Failure>,
+    patience: Duration,
+) -> Result<u8, Failure> {
     if outcome.is_err() {
         running.end(patience);
     }
@@ -112,12 +115,13 @@ mod tests {
     };
 
     use super::*;
+    use crate::notify::Supervisor;
 
     /// The only test that catches signals: whoever does is told the end of all children.
     #[test]
     fn command_is_asked_to_end_and_then_killed_when_a_control_thread_dies() {
         let signals = Signals::catch().unwrap();
-        let mut daemon = Daemon::with(StopRequests::of(signals.requests()));
+        let mut daemon = Daemon::with(StopRequests::of(signals.requests()), &Supervisor::default());
         let said = std::env::temp_dir().join(format!("ambassador-exec-{}", process::id()));
         // Ready once its output ends; then it stays, whatever it is told.
         let script = "trap 'echo $$ >$0' TERM; exec >&-; \
@@ -131,7 +135,8 @@ mod tests {
 
         daemon.spawn("doomed", |_| panic!("on purpose")).unwrap();
         let (start, patience) = (Instant::now(), Duration::from_millis(500));
-        let outcome = end_of(&running, &daemon, patience);
+        let outcome = daemon.wait_for(running.ended(), &[], || None);
+        let outcome = end_of(&running, outcome, patience);
         assert_eq!(outcome, Err(Failure::Running("thread doomed panicked".to_owned())));
         assert!(start.elapsed() >= patience);
         let id = fs::read_to_string(&said).expect("it was told");

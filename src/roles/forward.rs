@@ -30,7 +30,6 @@ pub(crate) struct LinkedPort {
 
 impl Forward {
     pub(super) fn run(self, inherited: Inherited) -> Result<(), Failure> {
-        let mut daemon = Daemon::new()?;
         let (serving, listeners) = match self {
             Forward::To { listen, upstreams, serving } => {
                 let upstreams = upstreams.into_iter().map(Upstream::new).collect();
@@ -45,13 +44,16 @@ impl Forward {
                 (serving, listeners)
             }
         };
+        let mut daemon = Daemon::new(&serving.supervisor)?;
         let pools: Vec<Arc<Pool>> = listeners.iter().map(|l| Arc::clone(&l.pool)).collect();
         let mut frontend = Frontend::bind(serving, listeners, inherited)?;
-        for pool in pools {
-            refuse_loops(&frontend, &pool)?;
+        for pool in &pools {
+            refuse_loops(&frontend, pool)?;
         }
         frontend.start(&mut daemon)?;
-        let outcome = daemon.wait();
+        let names: Vec<&str> = pools.iter().map(|pool| pool.name()).collect();
+        let status = format!("forwards to {}", names.join("; "));
+        let outcome = daemon.wait(frontend.acceptors(), || Some(status.clone()));
         frontend.drain(daemon);
         outcome
     }

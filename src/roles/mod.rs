@@ -4,13 +4,14 @@ mod daemon;
 mod env;
 mod exec;
 mod forward;
+mod health;
 mod list;
 mod proxy;
 mod register;
 
 use std::time::Duration;
 
-use crate::{etcd, report::Failure, service::Prefix, traffic};
+use crate::{etcd, notify::Supervisor, report::Failure, service::Prefix, traffic};
 
 pub(crate) use env::Env;
 pub(crate) use exec::{Alias, Exec};
@@ -52,8 +53,7 @@ pub(crate) struct Serving {
     pub(crate) idle_timeout: Option<Duration>,
     /// How long open connections may go on after a request to stop.
     pub(crate) drain: Duration,
-    /// `NOTIFY_SOCKET`.
-    pub(crate) notify_socket: Option<String>,
+    pub(crate) supervisor: Supervisor,
 }
 
 impl Registry {

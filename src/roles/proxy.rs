@@ -30,10 +30,10 @@ pub(crate) struct Route {
 
 impl Proxy {
     pub(super) fn run(self, inherited: Inherited) -> Result<(), Failure> {
-        let mut daemon = Daemon::new()?;
-        let mut frontend = self.frontend(&mut daemon, inherited)?;
+        let mut daemon = Daemon::new(&self.serving.supervisor)?;
+        let (mut frontend, followed) = self.frontend(&mut daemon, inherited)?;
         frontend.start(&mut daemon)?;
-        let outcome = daemon.wait();
+        let outcome = daemon.wait(frontend.acceptors(), || followed.status());
         frontend.drain(daemon);
         outcome
     }
@@ -44,7 +44,7 @@ impl Proxy {
         self,
         daemon: &mut Daemon,
         inherited: Inherited,
-    ) -> Result<Frontend, Failure> {
+    ) -> Result<(Frontend, Arc<Followed>), Failure> {
         let balance = self.serving.balance;
         // A service with several listeners has one pool and one poller.
         let mut pools: BTreeMap<ServiceName, Arc<Pool>> = BTreeMap::new();
@@ -61,10 +61,11 @@ impl Proxy {
         let followed = Arc::new(Followed::new(store, self.registry.prefix, all));
         for (service, pool) in pools {
             let followed = Arc::clone(&followed);
+            let pulse = daemon.pulse(format!("poller of {service}"));
             daemon.spawn_unjoined("poller", move |stop| {
-                Poller::new(&followed, &service, &pool).run(stop);
+                Poller::new(&followed, &service, &pool, &pulse).run(stop);
             })?;
         }
-        Ok(frontend)
+        Ok((frontend, followed))
     }
 }

@@ -1,10 +1,8 @@
 //! `register`: keeps a container's published address in etcd.
 
-use super::{
-    Registry,
-    daemon::{self, Daemon},
-};
+use super::{Registry, daemon::Daemon};
 use crate::{
+    notify::Supervisor,
     registrar::{self, Config, Threads, WITHDRAWAL},
     report::{self, Failure},
 };
@@ -16,7 +14,7 @@ pub(crate) struct Register {
     pub(crate) registry: Registry,
     /// Only say what would be registered.
     pub(crate) explain: bool,
-    pub(crate) notify_socket: Option<String>,
+    pub(crate) supervisor: Supervisor,
 }
 
 impl Register {
@@ -27,8 +25,10 @@ impl Register {
         }
         let store = self.registry.store()?;
         let Threads { registrar, docker, checker } = registrar::threads(config, store);
-        let mut daemon = Daemon::new()?;
-        daemon.spawn("registrar", move |stop| registrar.run(stop))?;
+        let mut daemon = Daemon::new(&self.supervisor)?;
+        let pulse = daemon.pulse("registrar".to_owned());
+        let registrars = pulse.clone();
+        daemon.spawn("registrar", move |stop| registrar.run(stop, &registrars))?;
         if let Some((events, looker)) = docker {
             daemon.spawn_unjoined("docker-events", move |stop| events.run(stop))?;
             daemon.spawn_unjoined("docker", move |stop| looker.run(stop))?;
@@ -36,8 +36,7 @@ impl Register {
         if let Some(checker) = checker {
             daemon.spawn_unjoined("check", move |stop| checker.run(stop))?;
         }
-        daemon::notify_ready(self.notify_socket.as_deref());
-        let outcome = daemon.wait();
+        let outcome = daemon.wait(&[], || Some(pulse.said()));
         if outcome.is_ok() {
             daemon.stop_and_wait_for("registrar", WITHDRAWAL);
         }

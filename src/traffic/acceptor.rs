@@ -26,15 +26,27 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Acceptor(Arc<Service>);
 
-/// Ends an acceptor from another thread, which waits for clients.
+/// An acceptor as other threads see it.
 #[derive(Debug)]
-pub(crate) struct AcceptorCloser(Arc<Service>);
+pub(crate) struct AcceptorHandle(Arc<Service>);
 
-impl AcceptorCloser {
+impl AcceptorHandle {
     /// Clients that wait in the backlog are reset, and no new one connects; where another
     /// process has the socket too, they wait for that one.
     pub(crate) fn close(&self) {
         self.0.listener.close();
+    }
+
+    /// For a watchdog: if a client waits that could be served, how many were before it. The
+    /// same number a while later means that the acceptor is stuck. One that waits for a
+    /// client, for room or for descriptors is not.
+    pub(crate) fn waits_after(&self) -> Option<u64> {
+        self.0.listener.waits_after().filter(|_| self.0.connections.has_room())
+    }
+
+    /// Whose clients it accepts.
+    pub(crate) fn name(&self) -> &str {
+        self.0.pool.name()
     }
 }
 
@@ -51,11 +63,11 @@ impl Acceptor {
         Acceptor(Arc::new(Service { listener, pool, settings, own, connections, crew, pipes }))
     }
 
-    pub(crate) fn closer(&self) -> AcceptorCloser {
-        AcceptorCloser(Arc::clone(&self.0))
+    pub(crate) fn handle(&self) -> AcceptorHandle {
+        AcceptorHandle(Arc::clone(&self.0))
     }
 
-    /// Accepts until `stop` is asked and the closer is called.
+    /// Accepts until `stop` is asked and its handle is closed.
     pub(crate) fn run(self, stop: &Stop) {
         let Acceptor(service) = self;
         let name = service.pool.name();
@@ -101,4 +113,61 @@ impl Acceptor {
 fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
     matches!(error.kind(), ConnectionAborted | Interrupted | WouldBlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        connect, stop,
+        traffic::{Balance, sockets},
+    };
+
+    fn acceptor(max_connections: usize) -> (Acceptor, std::net::SocketAddr) {
+        let bound = sockets::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = bound.address;
+        let settings = Settings {
+            connect_timeout: Duration::from_secs(1),
+            wait: Duration::from_secs(60),
+            eject: Duration::ZERO,
+            send_proxy: None,
+        };
+        let pool = Arc::new(Pool::new("nobody".to_owned(), Balance::RoundRobin));
+        let resources = Resources::new(max_connections, 0);
+        (Acceptor::new(bound, pool, settings, OwnListeners::default(), resources), address)
+    }
+
+    fn client(address: std::net::SocketAddr) -> std::net::TcpStream {
+        connect::tcp(address, Duration::from_secs(5)).unwrap()
+    }
+
+    fn eventually(condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(10));
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_client_waits_for_an_acceptor_that_is_not_there_and_for_no_other() {
+        let (acceptor, address) = acceptor(1);
+        let handle = acceptor.handle();
+        assert_eq!(handle.waits_after(), None, "there is no client");
+        let _first = client(address);
+        eventually(|| handle.waits_after() == Some(0));
+        let (guard, stop) = stop::pair();
+        std::thread::scope(|scope| {
+            scope.spawn(|| acceptor.run(&stop));
+            eventually(|| handle.waits_after().is_none());
+            // One is taken in, one is in the acceptor's hand, and one in the backlog.
+            let _others = [client(address), client(address)];
+            eventually(|| handle.0.listener.waits_after() == Some(2));
+            assert_eq!(handle.waits_after(), None, "there is no room");
+            drop(guard);
+            handle.0.connections.close();
+            handle.0.pool.close();
+            handle.close();
+        });
+    }
 }

@@ -12,11 +12,11 @@ use std::{
     io,
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd, OwnedFd},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use crossbeam_channel::{Receiver, Sender};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Bound;
 use crate::stop::Stop;
@@ -30,6 +30,8 @@ pub(super) struct Listener {
     socket: TcpListener,
     /// Only for a socket that another process has too: readable once it is closed here.
     closed: Option<OwnedFd>,
+    /// How many clients were accepted.
+    accepted: AtomicU64,
     /// How many helpers are in accept(2).
     helpers: AtomicUsize,
     /// Descriptors have run out.
@@ -44,7 +46,8 @@ impl Listener {
         let Bound { listener: socket, closed, .. } = bound;
         let (last_left, unattended) = crossbeam_channel::bounded(1);
         let (helpers, is_short) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Listener { socket, closed, helpers, is_short, last_left, unattended }
+        let accepted = AtomicU64::new(0);
+        Listener { socket, closed, accepted, helpers, is_short, last_left, unattended }
     }
 
     /// Whether another process has this socket too.
@@ -67,7 +70,22 @@ impl Listener {
         // Only if a descriptor is left for the upstream as well: else clients that were
         // accepted would take them all, and none could be served.
         let _spare = is_short.then(|| self.socket.try_clone()).transpose()?;
-        self.socket.accept()
+        self.accept_at_once()
+    }
+
+    fn accept_at_once(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let accepted = self.socket.accept()?;
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        Ok(accepted)
+    }
+
+    /// For a watchdog: if a client waits that could be accepted, how many were before it.
+    /// The same number a while later means that nobody does.
+    pub(super) fn waits_after(&self) -> Option<u64> {
+        let mut sockets = [PollFd::new(&self.socket, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let is_waiting = matches!(rustix::event::poll(&mut sockets, Some(&at_once)), Ok(1..));
+        (is_waiting && !self.is_short()).then(|| self.accepted.load(Ordering::Relaxed))
     }
 
     /// Waits until there is a client.
@@ -103,7 +121,7 @@ impl Listener {
         }
         let one_more = |helpers| (helpers < MOST_HELPERS).then_some(helpers + 1);
         self.helpers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).ok()?;
-        let accepted = self.socket.accept();
+        let accepted = self.accept_at_once();
         if self.helpers.fetch_sub(1, Ordering::SeqCst) == 1 {
             // If it is full, the acceptor is told already.
             let _ = self.last_left.try_send(());

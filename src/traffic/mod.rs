@@ -21,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 
 use self::{connection::Task, crew::Crew, pipes::Pipes};
 
-pub(crate) use acceptor::{Acceptor, AcceptorCloser};
+pub(crate) use acceptor::{Acceptor, AcceptorHandle};
 pub(crate) use balance::Balance;
 pub(crate) use connections::Connections;
 pub(crate) use dial::OwnListeners;

@@ -23,6 +23,7 @@ mod etcd_v3;
 mod exec;
 mod fake_docker;
 mod forward;
+mod generated;
 mod helpers;
 mod links;
 mod logs;

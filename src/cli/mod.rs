@@ -5,6 +5,7 @@ mod environment;
 mod etcd_options;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod manual;
 mod refusal;
 mod register_options;
 mod typed;
@@ -13,11 +14,15 @@ mod values;
 use std::{ffi::OsString, net::Ipv4Addr, path::Path};
 
 use clap::{CommandFactory, FromArgMatches};
+use clap_complete::{
+    generate,
+    shells::{Bash, Fish, Zsh},
+};
 use log::LevelFilter;
 
 use self::typed::{
-    BalanceName, LogFormat, OnRemoveName, SendProxy, Typed, TypedCommand, TypedExec, TypedForward,
-    TypedProxy, TypedServing,
+    BalanceName, LogFormat, OnRemoveName, SendProxy, ShellName, Typed, TypedCommand, TypedExec,
+    TypedForward, TypedProxy, TypedServing,
 };
 pub(crate) use self::{environment::Environment, refusal::Refusal};
 use crate::{
@@ -73,6 +78,8 @@ pub(crate) fn parse(
             registry: env.etcd.resolve(environment)?,
         }),
         TypedCommand::Exec(exec) => Role::Exec(exec.resolve(environment)?),
+        TypedCommand::Completions { shell } => return Err(Refusal::Text(completions(shell))),
+        TypedCommand::Man => return Err(Refusal::Text(manual::page(Typed::command()))),
     };
     Ok(Invocation { filter, is_json, role })
 }
@@ -86,6 +93,18 @@ fn command() -> clap::Command {
             option.allow_hyphen_values(takes_value)
         })
     })
+}
+
+/// What makes `shell` complete our command line.
+fn completions(shell: ShellName) -> String {
+    let (mut command, mut script) = (Typed::command(), Vec::new());
+    // Each by itself: clap_complete's own choice among shells would bring in all of them.
+    match shell {
+        ShellName::Bash => generate(Bash, &mut command, "ambassador", &mut script),
+        ShellName::Zsh => generate(Zsh, &mut command, "ambassador", &mut script),
+        ShellName::Fish => generate(Fish, &mut command, "ambassador", &mut script),
+    }
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// Puts in the command that the program's own name stands for.

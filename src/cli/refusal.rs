@@ -10,7 +10,7 @@ use crate::report::{self, Failure};
 /// Help, a version, or what is wrong with the command line.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Asked for: to stdout, exit code 0.
+    /// Asked for: to stdout, exit code 0. Completions and the manual page too.
     Text(String),
     /// A mistake: one line, exit code 2.
     Mistake(Failure),
@@ -76,7 +76,8 @@ impl Refusal {
     }
 }
 
-const COMMANDS: &str = "expected forward, register, proxy, list, env or exec; see --help";
+const COMMANDS: &str =
+    "expected forward, register, proxy, list, env, exec, completions or man; see --help";
 
 /// clap's `--ttl <DURATION>` or `<PORT>` as `--ttl`, `PORT`, or the variable it came from.
 fn name_of(argument: &str, from_environment: &Inserted) -> String {

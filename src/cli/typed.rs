@@ -61,6 +61,19 @@ pub(super) enum TypedCommand {
     List(TypedList),
     Env(TypedEnv),
     Exec(TypedExec),
+    /// Prints the completions of a shell, to be kept where it looks for them.
+    Completions {
+        shell: ShellName,
+    },
+    /// Prints the manual page, for `man -l -` or a directory of MANPATH.
+    Man,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ShellName {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// Forwards TCP to fixed addresses.

@@ -3,6 +3,7 @@
 //! of this repository may build on it. See ARCHITECTURE.md.
 
 mod address;
+mod admin;
 mod backoff;
 mod cli;
 mod command;

@@ -17,6 +17,17 @@ struct State {
     text: String,
 }
 
+/// How a party can be reached, for whoever asks from outside.
+#[derive(Debug)]
+pub(crate) struct Reach {
+    /// Where it is asked.
+    pub(crate) address: String,
+    /// Whether it ever has.
+    pub(crate) has_answered: bool,
+    /// For how long it has been out of reach, and why.
+    pub(crate) silence: Option<(Duration, String)>,
+}
+
 /// While an outage lasts, it is repeated this often: rarely enough not to
 /// drown the log, often enough that its tail shows what is wrong.
 const REPEAT: Duration = Duration::from_secs(60);
@@ -51,6 +62,12 @@ impl Outage {
     /// What was said of it, while it lasts.
     pub(crate) fn reason(&self) -> Option<&str> {
         self.state.as_ref().map(|state| &*state.text)
+    }
+
+    /// How the party at `address` does, which `has_answered` before or not.
+    pub(crate) fn reach(&self, address: String, has_answered: bool) -> Reach {
+        let silence = self.state.as_ref().map(|state| (state.since.elapsed(), state.text.clone()));
+        Reach { address, has_answered, silence }
     }
 
     /// Notes a success. Returns how long the outage lasted if it ends one.

@@ -15,7 +15,7 @@ use log::{debug, info, warn};
 use crate::{
     backoff::Backoff,
     etcd::{self, Entry, Listing, Position, REQUEST_DEADLINE, Store},
-    outage::{Outage, QUIET},
+    outage::{Outage, QUIET, Reach},
     pulse::Pulse,
     report,
     service::{self, Instance, Prefix, ServiceName},
@@ -78,6 +78,13 @@ impl Followed {
             plural(services),
             plural(instances)
         ))
+    }
+
+    /// How etcd does, and the services of which only the last known instances are known.
+    pub(crate) fn etcd(&self) -> (Reach, BTreeSet<String>) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let reach = state.outage.reach(self.store.member().to_string(), state.is_introduced);
+        (reach, state.failing.clone())
     }
 
     /// How many instances clients may get.

@@ -13,9 +13,10 @@ const TOOLS: &[&str] = &[
 /// Every other part of the program, and which parts it may know beside the tools.
 const PARTS: &[(&str, &[&str])] = &[
     ("main", &["cli", "roles"]),
+    ("admin", &[]),
     ("fuzzing", &["cli", "registrar", "traffic", "etcd", "docker", "service"]),
     ("cli", &["roles", "registrar", "poller", "traffic", "etcd", "docker", "service"]),
-    ("roles", &["registrar", "poller", "traffic", "etcd", "docker", "service"]),
+    ("roles", &["admin", "registrar", "poller", "traffic", "etcd", "docker", "service"]),
     ("registrar", &["traffic", "etcd", "docker", "service"]),
     ("poller", &["traffic", "etcd", "service"]),
     ("traffic", &[]),

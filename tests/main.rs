@@ -8,6 +8,7 @@
 #![allow(clippy::print_stderr, reason = "the harness shows it with the test that failed")]
 
 mod activation;
+mod admin;
 mod arrows;
 mod bad_input;
 mod bounds;

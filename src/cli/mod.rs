@@ -27,7 +27,7 @@ use self::typed::{
 pub(crate) use self::{environment::Environment, refusal::Refusal};
 use crate::{
     logging::Filter,
-    roles::{Env, Exec, Forward, List, Proxy, Role, Route, Serving},
+    roles::{Env, Exec, Forward, List, Proxy, Role, Route, Serving, ShowStatus},
     traffic::{Balance, Listen, OnRemove, ProxyHeader, Settings},
 };
 
@@ -66,6 +66,9 @@ pub(crate) fn parse(
         TypedCommand::Forward(forward) => Role::Forward(forward.resolve(environment)?),
         TypedCommand::Register(register) => Role::Register(register.resolve(environment)?),
         TypedCommand::Proxy(proxy) => Role::Proxy(proxy.resolve(environment)?),
+        TypedCommand::Status(status) => {
+            Role::Status(ShowStatus { admin: status.admin, json: status.json })
+        }
         TypedCommand::List(list) => Role::List(List {
             service: list.service,
             json: list.json,
@@ -245,6 +248,7 @@ impl TypedServing {
             max_connections: self.max_connections,
             drain: self.drain,
             supervisor: environment.supervisor(),
+            admin: self.admin.admin,
         }
     }
 }

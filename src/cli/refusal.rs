@@ -77,7 +77,7 @@ impl Refusal {
 }
 
 const COMMANDS: &str =
-    "expected forward, register, proxy, list, env, exec, completions or man; see --help";
+    "expected forward, register, proxy, exec, list, env, status, completions or man; see --help";
 
 /// clap's `--ttl <DURATION>` or `<PORT>` as `--ttl`, `PORT`, or the variable it came from.
 fn name_of(argument: &str, from_environment: &Inserted) -> String {

@@ -54,7 +54,13 @@ impl TypedRegister {
         let target = Target { prefix: registry.prefix.clone(), formats, source };
         let config = registrar::Config { target, ttl: self.ttl, has_check: self.check.is_some() };
         let supervisor = environment.supervisor();
-        Ok(Register { config, registry, explain: self.explain, supervisor })
+        Ok(Register {
+            config,
+            registry,
+            explain: self.explain,
+            supervisor,
+            admin: self.admin.admin,
+        })
     }
 
     fn refuse_options_of_other_forms(&self) -> Result<(), Refusal> {

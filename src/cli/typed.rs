@@ -6,7 +6,13 @@
     reason = "comments on options are the text of --help, not markup"
 )]
 
-use std::{ffi::OsString, net::IpAddr, num::NonZeroU16, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -60,6 +66,7 @@ pub(super) enum TypedCommand {
     Proxy(TypedProxy),
     List(TypedList),
     Env(TypedEnv),
+    Status(TypedStatus),
     Exec(TypedExec),
     /// Prints the completions of a shell, to be kept where it looks for them.
     Completions {
@@ -175,7 +182,17 @@ pub(super) struct TypedRegister {
     #[arg(long, value_name = "DURATION", default_value = "8s", value_parser = values::up_to_an_hour)]
     pub(super) drain: Duration,
     #[command(flatten)]
+    pub(super) admin: TypedAdmin,
+    #[command(flatten)]
     pub(super) etcd: TypedEtcd,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TypedAdmin {
+    /// Tells over HTTP how this process is: /livez, /readyz, and /status in JSON. A bare PORT
+    /// is on 127.0.0.1; port 0 picks a free one. [default: off]
+    #[arg(long, value_name = "LISTEN", value_parser = values::admin)]
+    pub(super) admin: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -252,6 +269,20 @@ pub(super) struct TypedList {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) etcd: TypedEtcd,
+}
+
+/// Prints what a running ambassador is doing.
+///
+/// Exits with 1 if it is not ready, or if none answers within 5 s: what a HEALTHCHECK asks.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(super) struct TypedStatus {
+    /// The --admin of the one that is meant.
+    #[arg(long, value_name = "LISTEN", default_value = "127.0.0.1:9900", value_parser = values::admin)]
+    pub(super) admin: SocketAddr,
+    /// For programs: all that is known, as /status tells it.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Prints the variables of `docker run --link`, for --env-file.
@@ -363,6 +394,8 @@ pub(super) struct TypedServing {
     /// Begin each upstream connection with a PROXY protocol header. [default: off]
     #[arg(long, value_name = "VERSION")]
     pub(super) send_proxy: Option<SendProxy>,
+    #[command(flatten)]
+    pub(super) admin: TypedAdmin,
     /// Open connections at the same time, 1 to 100000, lowered to what the limits of the
     /// process allow; more clients wait.
     #[arg(long, value_name = "N", default_value = "2048", value_parser = values::max_connections)]

@@ -1,13 +1,18 @@
 //! Parsers of single values. An error completes the sentence "VALUE: …" and says
 //! what is allowed.
 
-use std::{net::IpAddr, num::NonZeroU16, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU16,
+    time::Duration,
+};
 
 use crate::{
     address::{self, HostPort},
     etcd, report,
     roles::Alias,
     service::ServiceName,
+    traffic::Listen,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -76,6 +81,15 @@ pub(super) fn max_connections(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=100_000) => Ok(count),
         _ => Err("allowed is a number from 1 to 100000".to_owned()),
+    }
+}
+
+/// What tells how a process is concerns its host alone, unless somebody says otherwise.
+pub(super) fn admin(text: &str) -> Result<SocketAddr, String> {
+    match text.parse() {
+        Ok(Listen::Any(port)) => Ok((Ipv4Addr::LOCALHOST, port).into()),
+        Ok(Listen::At(address)) => Ok(address),
+        Err(problem) => Err(problem.to_owned()),
     }
 }
 

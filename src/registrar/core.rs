@@ -15,7 +15,8 @@ use std::{
 
 use log::Level;
 
-use self::entry::{Entry, Status};
+use self::entry::Entry;
+pub(super) use self::entry::Status;
 use super::{
     pace::Pace,
     wanted::{Life, Wanted},
@@ -244,6 +245,12 @@ impl Core {
         let mut known = HashSet::new();
         let probes = self.wanted.iter().map(Probe::of);
         probes.filter(|probe| known.insert(probe.clone())).collect()
+    }
+
+    /// Every key, the value it is to hold, and how it does.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &str, Status)> {
+        let entries = self.entries.iter();
+        entries.map(|(key, entry)| (key.as_str(), entry.wanted.value.as_str(), entry.status))
     }
 
     /// Keys that may hold a value of ours, with every such value.

@@ -18,6 +18,7 @@ mod interface;
 mod metadata;
 mod one;
 mod orphans;
+mod overview;
 mod pace;
 mod remarks;
 mod running;
@@ -55,6 +56,7 @@ pub(crate) use all::{Reach, Rules};
 pub(crate) use explain::explain;
 pub(crate) use host_ip::HostIp;
 pub(crate) use one::One;
+pub(crate) use overview::{Overview, Questions};
 pub(crate) use wanted::{Source, Target};
 pub(crate) use withdrawal::WITHDRAWAL;
 
@@ -102,6 +104,7 @@ pub(crate) struct Threads {
     /// Absent for a fixed address.
     pub(crate) docker: Option<(EventWatcher, Looker)>,
     pub(crate) checker: Option<Checker>,
+    pub(crate) questions: Questions,
 }
 
 /// Puts the threads together; nothing runs yet.
@@ -129,7 +132,10 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
     let interval = config.ttl / 3;
     let checker =
         config.has_check.then_some(Checker { interval, targets: targets_out, results: results_in });
+    let (questions, asked) = Questions::new();
     let registrar = Registrar {
+        asked,
+        has_reconciled: false,
         core: Core::new(config.ttl, config.has_check),
         orphans: Orphans::of(&config.target),
         remarks: Remarks::new(level_of_absence),
@@ -151,7 +157,7 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         docker_outage: Outage::default(),
         events: Following::default(),
     };
-    Threads { registrar, docker, checker }
+    Threads { registrar, docker, checker, questions }
 }
 
 /// The thread that decides and writes.
@@ -174,6 +180,9 @@ pub(crate) struct Registrar {
     /// What Docker calls its host; empty if it was not asked for.
     host_name: String,
     has_looked: bool,
+    /// Whether everything that was wanted was written, once.
+    has_reconciled: bool,
+    asked: Receiver<Sender<Overview>>,
     /// Ports of containers that Docker has not filled in yet.
     awaited: HashSet<(String, Option<Port>)>,
     remarks: Remarks,
@@ -206,6 +215,7 @@ impl Registrar {
             let has_acted = self.act();
             if !has_acted {
                 pulse.say(self.status());
+                self.has_reconciled |= self.is_reconciled();
             }
             // Between two requests to etcd everything is heard that has happened, because
             // it may be more urgent. Without anything due, a report is all there is to
@@ -224,6 +234,27 @@ impl Registrar {
         }
         withdrawal::withdraw(&self.store, self.core.owned());
         Ok(())
+    }
+
+    /// Whether everything that should be registered has been written.
+    fn is_reconciled(&self) -> bool {
+        let is_known = self.has_looked || self.target.docker().is_none();
+        is_known && self.core.entries().all(|(.., status)| status != core::Status::Unwritten)
+    }
+
+    fn overview(&self) -> Overview {
+        let entries = self.core.entries().map(|(key, value, status)| {
+            (key.to_owned(), value.to_owned(), overview::in_words(status))
+        });
+        let docker = self.target.docker().map(ToString::to_string);
+        let docker = docker.map(|docker| self.docker_outage.reach(docker, self.has_looked));
+        let member = self.store.member().to_string();
+        Overview {
+            has_reconciled: self.has_reconciled,
+            entries: entries.collect(),
+            etcd: self.etcd_outage.reach(member, self.is_introduced),
+            docker,
+        }
     }
 
     /// One line for people.
@@ -262,6 +293,14 @@ impl Registrar {
                         self.check_results = crossbeam_channel::never();
                         continue;
                     }
+                },
+                recv(self.asked) -> question => {
+                    // Who asked may have gone. With the last of them there are no more.
+                    match question {
+                        Ok(answer) => drop(answer.try_send(self.overview())),
+                        Err(_) => self.asked = crossbeam_channel::never(),
+                    }
+                    None
                 },
                 default(patience) => {
                     self.core.note(Input::Tick, Instant::now());

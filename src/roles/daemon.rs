@@ -2,7 +2,7 @@
 //! end in order.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,10 +11,16 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, never, select, tick};
 use log::{info, warn};
 
-use super::{Serving, health::Health};
+use super::{
+    Serving,
+    health::Health,
+    observe::{Carrier, Role},
+};
 use crate::{
+    admin::{self, Admin},
     limits::{self, Limit},
     notify::{Notifier, Supervisor},
+    poller::Followed,
     pulse::Pulse,
     report::{self, Failure},
     signals::StopRequests,
@@ -90,6 +96,24 @@ impl Daemon {
         let stop = self.stop.clone();
         Worker::spawn(name, self.ended_in.clone(), move || body(&stop))
             .map_err(|error| Failure::Running(format!("no thread for {name}: {error}")))
+    }
+
+    /// Starts telling how this process is.
+    pub(super) fn tell(&mut self, admin: &Admin, source: &admin::Source) -> Result<(), Failure> {
+        for _ in 0..admin::THREADS {
+            let admin = admin
+                .another()
+                .map_err(|error| Failure::Running(format!("--admin: no descriptor: {error}")))?;
+            let source = Arc::clone(source);
+            self.spawn_unjoined("admin", move |stop| admin.run(&source, stop))?;
+        }
+        info!("admin: listening on {}", admin.address());
+        Ok(())
+    }
+
+    /// What the status of this process, which is `name`, has in any case.
+    pub(super) fn role(&self, name: &'static str) -> Role {
+        Role { name, started: Instant::now(), stop: self.stop.clone() }
     }
 
     /// For the control thread `name`, which the watchdog is to look after.
@@ -201,6 +225,7 @@ pub(super) struct Frontend {
     bound: Vec<(Bound, Arc<Pool>)>,
     pools: Vec<Arc<Pool>>,
     acceptors: Vec<AcceptorHandle>,
+    admin: Option<Admin>,
 }
 
 impl Drop for Frontend {
@@ -220,22 +245,16 @@ impl Frontend {
     ) -> Result<Self, Failure> {
         let mut bound = Vec::new();
         for Listener { listen, pool } in listeners {
-            let listener = inherited.take_or_bind(listen).map_err(|error| {
-                let text = format!("cannot listen on {listen} for {}: {error}", pool.name());
-                match error.kind() {
-                    // Another process may give the port back; these never mend themselves.
-                    io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied => {
-                        Failure::Usage(text)
-                    }
-                    _ => Failure::Running(text),
-                }
-            })?;
+            let listener = inherited
+                .take_or_bind(listen)
+                .map_err(|error| not_bound(&listen, pool.name(), &error))?;
             bound.push((listener, pool));
         }
         inherited.refuse_rest()?;
+        let admin = serving.admin.map(bind_admin).transpose()?;
         let resources = resources(serving.max_connections, bound.len())?;
         let pools = bound.iter().map(|(_, pool)| Arc::clone(pool)).collect();
-        Ok(Frontend { serving, resources, bound, pools, acceptors: Vec::new() })
+        Ok(Frontend { serving, resources, bound, pools, acceptors: Vec::new(), admin })
     }
 
     /// The addresses that must not be dialled.
@@ -248,9 +267,30 @@ impl Frontend {
         self.bound.iter().map(|(bound, _)| bound.address).collect()
     }
 
+    /// Starts telling how this process is, which is `name`, if that was asked for.
+    pub(super) fn observe(
+        &self,
+        daemon: &mut Daemon,
+        name: &'static str,
+        followed: Option<Arc<Followed>>,
+    ) -> Result<(), Failure> {
+        let Some(admin) = &self.admin else { return Ok(()) };
+        let listeners = self.bound.iter().map(|(b, pool)| (pool.name().to_owned(), b.address));
+        let carrier = Carrier {
+            listeners: listeners.collect(),
+            pools: self.pools.clone(),
+            connections: Arc::clone(&self.resources.connections),
+            followed,
+        };
+        daemon.tell(admin, &daemon.role(name).carrying(carrier))
+    }
+
     /// Starts accepting and says so, on stdout and to systemd.
     pub(super) fn start(&mut self, daemon: &mut Daemon) -> Result<(), Failure> {
-        let lines = self.accept(daemon)?;
+        let mut lines = self.accept(daemon)?;
+        if let Some(admin) = &self.admin {
+            lines.push_str(&listening("admin", admin.address()));
+        }
         // A stdout that takes no line is no reason not to serve.
         if let Err(failure) = report::print(&lines) {
             warn!("{failure}");
@@ -263,7 +303,7 @@ impl Frontend {
         let own = self.own_listeners();
         let mut lines = String::new();
         for (bound, pool) in self.bound.drain(..) {
-            lines.push_str(&format!("listening {} {}\n", pool.name(), bound.address));
+            lines.push_str(&listening(pool.name(), bound.address));
             info!("{}: listening on {}", pool.name(), bound.address);
             let settings = self.serving.settings.clone();
             let resources = self.resources.clone();
@@ -354,6 +394,25 @@ fn resources(max_connections: usize, listeners: usize) -> Result<Resources, Fail
         _ => max_connections,
     };
     Ok(Resources::new(connections, pipes))
+}
+
+/// Binds where it is told how the process is.
+pub(super) fn bind_admin(address: SocketAddr) -> Result<Admin, Failure> {
+    Admin::bind(address).map_err(|error| not_bound(&address, "admin", &error))
+}
+
+/// The line of a listener on stdout.
+pub(super) fn listening(name: &str, address: SocketAddr) -> String {
+    format!("listening {name} {address}\n")
+}
+
+fn not_bound(listen: &dyn fmt::Display, name: &str, error: &io::Error) -> Failure {
+    let text = format!("cannot listen on {listen} for {name}: {error}");
+    match error.kind() {
+        // Another process may give the port back; these never mend themselves.
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied => Failure::Usage(text),
+        _ => Failure::Running(text),
+    }
 }
 
 pub(super) fn no_signals(error: io::Error) -> Failure {

@@ -1,6 +1,8 @@
 //! `exec`: a command, and the services it is linked to.
 
-use std::{ffi::OsString, net::SocketAddr, num::NonZeroU16, process::Command, time::Duration};
+use std::{
+    ffi::OsString, net::SocketAddr, num::NonZeroU16, process::Command, sync::Arc, time::Duration,
+};
 
 use super::{
     Proxy,
@@ -68,6 +70,7 @@ impl Exec {
         for (alias, address) in self.aliases.iter().zip(frontend.addresses()) {
             command.envs(variables(alias, address));
         }
+        frontend.observe(&mut daemon, "exec", Some(Arc::clone(&followed)))?;
         frontend.accept(&mut daemon)?;
         let running = signals.start(&mut command)?;
         let outcome = daemon.wait_for(running.ended(), frontend.acceptors(), || followed.status());

@@ -50,6 +50,7 @@ impl Forward {
         for pool in &pools {
             refuse_loops(&frontend, pool)?;
         }
+        frontend.observe(&mut daemon, "forward", None)?;
         frontend.start(&mut daemon)?;
         let names: Vec<&str> = pools.iter().map(|pool| pool.name()).collect();
         let status = format!("forwards to {}", names.join("; "));

@@ -1,9 +1,6 @@
 //! `list`: what is registered.
 
-use std::{
-    fmt::Write,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use log::warn;
 use serde::Serialize;
@@ -13,7 +10,7 @@ use super::Registry;
 use crate::{
     backoff::Backoff,
     etcd::{self, Entry, Listing},
-    report::{self, Failure, Printable},
+    report::{self, Failure},
     service::{self, Instance, ServiceName},
     stop,
 };
@@ -148,23 +145,10 @@ fn row(entry: &Entry, path: &str) -> Option<Row> {
     }
 }
 
-/// Columns as wide as they must be, two blanks apart.
 fn table(rows: &[Row]) -> String {
-    let mut cells =
-        vec![["SERVICE", "INSTANCE", "ADDRESS", "TTL", "WEIGHT", "ATTRIBUTES"].map(str::to_owned)];
-    cells.extend(rows.iter().map(Row::cells));
-    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..cells[0].len()).map(|column| width(column).unwrap_or(0)).collect();
-    let mut table = String::new();
-    for row in &cells {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        table.push_str(line.trim_end());
-        table.push('\n');
-    }
-    table
+    let heads = ["SERVICE", "INSTANCE", "ADDRESS", "TTL", "WEIGHT", "ATTRIBUTES"];
+    let rows = rows.iter().map(Row::cells);
+    super::table::table(&[heads.map(str::to_owned)].into_iter().chain(rows).collect::<Vec<_>>())
 }
 
 impl Row {
@@ -186,8 +170,6 @@ impl Row {
             or_dash(self.weight.map(|weight| weight.to_string())),
             or_dash((!attributes.is_empty()).then(|| attributes.join(" "))),
         ]
-        // What stands in etcd must not move the reader's cursor.
-        .map(|cell| Printable(&cell).to_string())
     }
 }
 

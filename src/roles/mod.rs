@@ -6,10 +6,13 @@ mod exec;
 mod forward;
 mod health;
 mod list;
+mod observe;
 mod proxy;
 mod register;
+mod status;
+mod table;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::{etcd, notify::Supervisor, report::Failure, service::Prefix, traffic};
 
@@ -19,6 +22,7 @@ pub(crate) use forward::{Forward, LinkedPort};
 pub(crate) use list::List;
 pub(crate) use proxy::{Proxy, Route};
 pub(crate) use register::Register;
+pub(crate) use status::ShowStatus;
 
 pub(crate) use crate::traffic::Inherited;
 
@@ -30,6 +34,7 @@ pub(crate) enum Role {
     Proxy(Proxy),
     List(List),
     Env(Env),
+    Status(ShowStatus),
     Exec(Exec),
 }
 
@@ -51,6 +56,8 @@ pub(crate) struct Serving {
     pub(crate) max_connections: usize,
     pub(crate) on_remove: traffic::OnRemove,
     pub(crate) idle_timeout: Option<Duration>,
+    /// Where it is told how the process is.
+    pub(crate) admin: Option<SocketAddr>,
     /// How long open connections may go on after a request to stop.
     pub(crate) drain: Duration,
     pub(crate) supervisor: Supervisor,
@@ -75,6 +82,7 @@ impl Role {
             Role::Register(register) => inherited.refuse_rest().and_then(|()| register.run()),
             Role::List(list) => list.run(),
             Role::Env(env) => env.run(),
+            Role::Status(status) => status.run(),
             Role::Exec(exec) => return exec.run(inherited),
         }?;
         Ok(0)

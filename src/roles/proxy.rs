@@ -32,6 +32,7 @@ impl Proxy {
     pub(super) fn run(self, inherited: Inherited) -> Result<(), Failure> {
         let mut daemon = Daemon::new(&self.serving.supervisor)?;
         let (mut frontend, followed) = self.frontend(&mut daemon, inherited)?;
+        frontend.observe(&mut daemon, "proxy", Some(Arc::clone(&followed)))?;
         frontend.start(&mut daemon)?;
         let outcome = daemon.wait(frontend.acceptors(), || followed.status());
         frontend.drain(daemon);

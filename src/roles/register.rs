@@ -1,6 +1,13 @@
 //! `register`: keeps a container's published address in etcd.
 
-use super::{Registry, daemon::Daemon};
+use std::net::SocketAddr;
+
+use log::warn;
+
+use super::{
+    Registry,
+    daemon::{self, Daemon},
+};
 use crate::{
     notify::Supervisor,
     registrar::{self, Config, Threads, WITHDRAWAL},
@@ -15,6 +22,8 @@ pub(crate) struct Register {
     /// Only say what would be registered.
     pub(crate) explain: bool,
     pub(crate) supervisor: Supervisor,
+    /// Where it is told how the process is.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 impl Register {
@@ -24,8 +33,9 @@ impl Register {
             return report::print(&format!("{}\n", registrar::explain(&config)?));
         }
         let store = self.registry.store()?;
-        let Threads { registrar, docker, checker } = registrar::threads(config, store);
+        let Threads { registrar, docker, checker, questions } = registrar::threads(config, store);
         let mut daemon = Daemon::new(&self.supervisor)?;
+        let admin = self.admin.map(daemon::bind_admin).transpose()?;
         let pulse = daemon.pulse("registrar".to_owned());
         let registrars = pulse.clone();
         daemon.spawn("registrar", move |stop| registrar.run(stop, &registrars))?;
@@ -35,6 +45,13 @@ impl Register {
         }
         if let Some(checker) = checker {
             daemon.spawn_unjoined("check", move |stop| checker.run(stop))?;
+        }
+        if let Some(admin) = admin {
+            daemon.tell(&admin, &daemon.role("register").registering(questions))?;
+            // A stdout that takes no line is no reason not to register.
+            if let Err(failure) = report::print(&daemon::listening("admin", admin.address())) {
+                warn!("{failure}");
+            }
         }
         let outcome = daemon.wait(&[], || Some(pulse.said()));
         if outcome.is_ok() {

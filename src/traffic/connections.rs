@@ -91,6 +91,11 @@ impl Connections {
         self.table().open.iter().map(|(id, link)| (*id, Arc::clone(link))).collect()
     }
 
+    /// How many may be open at the same time.
+    pub(crate) fn most(&self) -> usize {
+        self.max
+    }
+
     /// How many are open.
     pub(crate) fn count(&self) -> usize {
         self.table().open.len()

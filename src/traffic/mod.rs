@@ -26,7 +26,7 @@ pub(crate) use balance::Balance;
 pub(crate) use connections::Connections;
 pub(crate) use dial::OwnListeners;
 pub(crate) use inherited::Inherited;
-pub(crate) use pool::{Pool, Upstream};
+pub(crate) use pool::{Known, Pool, Upstream};
 pub(crate) use proxy_header::ProxyHeader;
 pub(crate) use sockets::{Bound, Listen};
 pub(crate) use sweeper::{OnRemove, Sweeper};

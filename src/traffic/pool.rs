@@ -47,6 +47,17 @@ pub(super) struct Snapshot {
     schedule: Vec<usize>,
 }
 
+/// One upstream, and what is known of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) address: HostPort,
+    pub(crate) weight: u64,
+    /// Connections that are open.
+    pub(crate) open: usize,
+    /// For how long it is still tried last.
+    pub(crate) ejected: Option<Duration>,
+}
+
 /// So many changes are named in a log line.
 const MOST_SHOWN: usize = 10;
 
@@ -140,6 +151,19 @@ impl Pool {
     pub(crate) fn addresses(&self) -> Vec<HostPort> {
         let snapshot = self.snapshot();
         snapshot.upstreams.iter().map(|upstream| upstream.address.clone()).collect()
+    }
+
+    /// The upstreams there are now, and what dialling has learned of them.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let (snapshot, now) = (self.snapshot(), Instant::now());
+        let learned = self.learned();
+        let known = |Upstream { address, weight, .. }: &Upstream| Known {
+            address: address.clone(),
+            weight: *weight,
+            open: learned.open.get(address).copied().unwrap_or(0),
+            ejected: learned.ejected.get(address).and_then(|u| u.checked_duration_since(now)),
+        };
+        snapshot.upstreams.iter().map(known).collect()
     }
 
     /// Whether `address` is one that may be dialled now.

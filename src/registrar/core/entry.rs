@@ -26,7 +26,7 @@ pub(super) struct Entry {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub(in crate::registrar) enum Status {
     /// To be put when due.
     Unwritten,
     /// Vanished from etcd: to be put once Docker has been asked.

@@ -2,6 +2,7 @@
 
 mod crowd;
 mod engines;
+mod faults;
 mod orphans;
 
 use std::collections::BTreeMap;

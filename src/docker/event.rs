@@ -48,7 +48,8 @@ impl Event {
     /// The id of the container it is about.
     pub(crate) fn container(&self) -> &str {
         match self.r#type.as_str() {
-            "network" => self.actor.attributes.get("container").map_or("", String::as_str),
+            // Podman has it in the place of the network's.
+            "network" => self.actor.attributes.get("container").unwrap_or(&self.actor.id),
             _ => &self.actor.id,
         }
     }

@@ -83,6 +83,20 @@ impl fmt::Display for Error {
     }
 }
 
+impl Error {
+    /// Whether it would have met any other question as well.
+    pub(crate) fn is_of_the_connection(&self) -> bool {
+        match &self.problem {
+            Problem::Connect(_) | Problem::Exchange(http1::Error::Closed) => true,
+            Problem::Exchange(http1::Error::Io(error)) => !is_timeout(error),
+            Problem::Exchange(_)
+            | Problem::Status { .. }
+            | Problem::NotDockers(_)
+            | Problem::EventTooLarge => false,
+        }
+    }
+}
+
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.problem {

@@ -89,11 +89,23 @@ impl Store {
         })
     }
 
-    /// Lists everything below `directory`, within `patience`.
-    pub(crate) fn list_all(&self, directory: &str, patience: Duration) -> Result<Listing, Error> {
-        self.ask(patience.min(REQUEST_DEADLINE), |api, attempt| match api {
+    /// Lists everything below `directory`; of v3 without how long it will live.
+    pub(crate) fn list_tree(&self, directory: &str) -> Result<Listing, Error> {
+        self.ask(REQUEST_DEADLINE, |api, attempt| match api {
             Api::V2 => v2::list(attempt, directory, true),
             Api::V3 => self.session.list(attempt, directory, true),
+        })
+    }
+
+    /// Lists everything below `directory` and how long it will live, within `patience`.
+    pub(crate) fn list_lifetimes(
+        &self,
+        directory: &str,
+        patience: Duration,
+    ) -> Result<Listing, Error> {
+        self.ask(patience.min(REQUEST_DEADLINE), |api, attempt| match api {
+            Api::V2 => v2::list(attempt, directory, true),
+            Api::V3 => self.session.list_lifetimes(attempt, directory),
         })
     }
 

@@ -52,22 +52,33 @@ impl Session {
         self.gateway.find(attempt)
     }
 
-    /// Lists what is directly below `directory`, or all of it, with what is left of its
-    /// leases. The answer is linearizable: a member that was cut off cannot give it.
+    /// Lists what is directly below `directory`, or all of it. The answer is linearizable: a
+    /// member that was cut off cannot give it.
     pub(super) fn list(
         &self,
         attempt: Attempt<'_>,
         directory: &str,
         is_recursive: bool,
     ) -> Result<Listing, Error> {
-        let (key, range_end) = range_of(directory);
-        let request = json!({ "key": key, "range_end": range_end });
-        let range: Range = self.gateway.must(attempt, "/kv/range", &request)?;
+        let range = self.range(attempt, directory)?;
+        let position = range.header.position();
+        let entries = range.below(directory, is_recursive);
+        Ok(Listing { entries: entries.into_iter().map(|(entry, _)| entry).collect(), position })
+    }
+
+    /// Lists all that is below `directory`, with what is left of its leases, each of which is
+    /// one more question.
+    pub(super) fn list_lifetimes(
+        &self,
+        attempt: Attempt<'_>,
+        directory: &str,
+    ) -> Result<Listing, Error> {
+        let range = self.range(attempt, directory)?;
         let position = range.header.position();
         let mut ttls = BTreeMap::new();
         let mut entries = Vec::new();
-        for (mut entry, lease) in range.below(directory, is_recursive) {
-            if is_recursive && let Some(lease) = lease {
+        for (mut entry, lease) in range.below(directory, true) {
+            if let Some(lease) = lease {
                 let known = ttls.get(&lease).copied();
                 entry.ttl_s = match known {
                     Some(ttl_s) => ttl_s,
@@ -78,6 +89,12 @@ impl Session {
             entries.push(entry);
         }
         Ok(Listing { entries, position })
+    }
+
+    fn range(&self, attempt: Attempt<'_>, directory: &str) -> Result<Range, Error> {
+        let (key, range_end) = range_of(directory);
+        let request = json!({ "key": key, "range_end": range_end });
+        self.gateway.must(attempt, "/kv/range", &request)
     }
 
     fn ttl_s(&self, attempt: Attempt<'_>, lease: &str) -> Result<Option<i64>, Error> {

@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 
 use super::{
     host_ip::HostIp,
-    metadata::{Metadata, Word},
+    metadata::Metadata,
     wanted::{Judged, Target, Verdict, Wanted, instance_name},
 };
 use crate::{
@@ -143,7 +143,7 @@ impl Rules {
             let why = format!("container {name}: {port} is left out by {word}");
             return Err(Verdict::Absent(why));
         }
-        let (service, why_service) = self.service(candidate, metadata.service())?;
+        let (service, why_service) = self.service(candidate, &metadata)?;
         let (address, why_address) = self.address(candidate)?;
 
         let mistake = |why: String| Verdict::Mistake(format!("container {name}: {port}: {why}"));
@@ -158,6 +158,7 @@ impl Rules {
         let registration = Registration { address, attributes };
         let write = |&format: &Format| {
             let mut entry = target.entry(format, &service, &instance, &registration);
+            entry.is_tcp = port.protocol == Protocol::Tcp;
             if is_marked {
                 entry.key.push_str(":udp");
             }
@@ -178,14 +179,15 @@ impl Rules {
     fn service(
         &self,
         candidate: &Candidate<'_>,
-        said: Option<Word<'_>>,
+        metadata: &Metadata<'_>,
     ) -> Result<(ServiceName, String), Verdict> {
         let Candidate { container, port, .. } = candidate;
         let name = shown(container);
+        let said = metadata.service();
         let absent = |why: String| Verdict::Absent(format!("container {name}: {port}: {why}"));
         let mistake = |why: String| Verdict::Mistake(format!("container {name}: {port}: {why}"));
-        let (base, is_of_port, why) = match said {
-            Some(word) => (word.value, word.is_of_port, format!("service by {word}")),
+        let (base, why) = match said {
+            Some(word) => (word.value, format!("service by {word}")),
             None if self.explicit => {
                 return Err(absent("no SERVICE_NAME, which --explicit asks for".to_owned()));
             }
@@ -193,7 +195,7 @@ impl Rules {
                 let image = container.image();
                 let why = format!("service by image {}", report::excerpt(image));
                 match base_name(image) {
-                    Some(base) => (base, false, why),
+                    Some(base) => (base, why),
                     None => {
                         let image = report::excerpt(image);
                         return Err(mistake(format!(
@@ -203,7 +205,7 @@ impl Rules {
                 }
             }
         };
-        let service = match candidate.is_one_of_many && !is_of_port {
+        let service = match candidate.is_one_of_many && !metadata.is_named_by_port() {
             true => format!("{base}-{}", port.number),
             false => base.to_owned(),
         };
@@ -225,6 +227,12 @@ impl Rules {
         let Candidate { container, port, bindings, .. } = candidate;
         let name = shown(container);
         match &self.reach {
+            // Whoever chose the host's address did not have each of its ports in mind.
+            Reach::Published(host_ip) if host_ip.misses(bindings) => {
+                Err(Verdict::Mistake(format!(
+                    "container {name} publishes {port} on loopback alone, which --host-ip is not"
+                )))
+            }
             Reach::Published(host_ip) => match host_ip.address_of(bindings) {
                 Ok(Some(address)) => {
                     let rule = host_ip.rule(&address).to_owned();

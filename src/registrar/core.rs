@@ -7,6 +7,7 @@
 //! may change what is to be done then.
 
 mod entry;
+mod kills;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -17,6 +18,7 @@ use log::Level;
 
 use self::entry::Entry;
 pub(super) use self::entry::Status;
+use self::kills::Kills;
 use super::{
     pace::Pace,
     wanted::{Life, Wanted},
@@ -24,16 +26,10 @@ use super::{
 use crate::{address::HostPort, backoff::Backoff, report};
 
 /// How long entries are kept and refreshed while Docker gives no valid answer.
-const DOCKER_SILENCE: Duration = Duration::from_secs(5 * 60);
-
-/// A container that survives its stop signal is back after this long, or after
-/// its stop timeout if that is longer.
-const SURVIVAL: Duration = Duration::from_secs(30);
+pub(super) const DOCKER_SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// So many checks in a row must fail before an entry is taken out.
 const FAILED_CHECKS: u32 = 2;
-
-const SIGKILL: i32 = 9;
 
 /// What happened.
 #[derive(Debug, Clone)]
@@ -114,8 +110,9 @@ pub(super) struct Core {
     has_checks: bool,
     wanted: Vec<Wanted>,
     entries: BTreeMap<String, Entry>,
-    /// Containers that got their stop signal, and until when they are out.
-    leaving: HashMap<String, (Life, Instant)>,
+    kills: Kills,
+    /// When the first container that got its stop signal is used again.
+    returns: Option<Instant>,
     checks: HashMap<Probe, Check>,
     docker_silent_since: Option<Instant>,
     /// To be done before anything else.
@@ -142,7 +139,8 @@ impl Core {
             has_checks,
             wanted: Vec::new(),
             entries: BTreeMap::new(),
-            leaving: HashMap::new(),
+            kills: Kills::default(),
+            returns: None,
             checks: HashMap::new(),
             docker_silent_since: None,
             first: VecDeque::new(),
@@ -163,7 +161,7 @@ impl Core {
             Input::Checked { probe, is_reachable } => self.note_check(probe, is_reachable),
             // What is wanted stays the same, and a host may have hundreds of entries.
             Input::Outcome { key, outcome } => return self.note_outcome(&key, outcome, now),
-            Input::Tick if self.leaving.values().all(|(_, until)| *until > now) => return,
+            Input::Tick if self.returns.is_none_or(|at| at > now) => return,
             Input::Tick => {}
         }
         self.reconcile(now);
@@ -236,14 +234,13 @@ impl Core {
         };
         let entries = self.entries.values().filter_map(due).min();
         let entries = entries.map(|due| self.paused_until.map_or(due, |until| due.max(until)));
-        let returns = self.leaving.values().map(|(_, until)| *until);
-        entries.into_iter().chain(returns).min()
+        entries.into_iter().chain(self.returns).min()
     }
 
     /// What must be checked; several entries may stand for one address.
     pub(super) fn probes(&self) -> Vec<Probe> {
         let mut known = HashSet::new();
-        let probes = self.wanted.iter().map(Probe::of);
+        let probes = self.wanted.iter().filter(|wanted| wanted.is_tcp).map(Probe::of);
         probes.filter(|probe| known.insert(probe.clone())).collect()
     }
 
@@ -295,18 +292,9 @@ impl Core {
         at_ns: Option<i64>,
         now: Instant,
     ) {
-        let Some(wanted) = self.wanted.iter().find(|w| w.life.container == container) else {
-            return;
-        };
-        // A late word of the run before: a look has shown the present one already.
-        if at_ns.zip(wanted.started_ns).is_some_and(|(at_ns, started_ns)| at_ns < started_ns) {
-            return;
-        }
-        // Podman's events may lack the signal. Other signals ask for something else.
-        if signal.is_none_or(|signal| signal == wanted.stop_signal || signal == SIGKILL) {
-            let until = now + SURVIVAL.max(wanted.stop_timeout);
-            self.leaving.insert(container.to_owned(), (wanted.life.clone(), until));
-        }
+        let known = self.wanted.iter().find(|wanted| wanted.life.container == container);
+        let life = known.map(|wanted| wanted.life.clone());
+        self.kills.note(container, signal, at_ns, life, now);
     }
 
     fn note_check(&mut self, probe: Probe, is_reachable: bool) {
@@ -345,11 +333,6 @@ impl Core {
         let Some(entry) = self.entries.get_mut(key) else { return };
         match (entry.status, outcome) {
             (_, Outcome::Failed) => {
-                let is_expired = now.duration_since(entry.confirmed) > self.ttl;
-                if entry.status == Status::Leaving && is_expired {
-                    self.entries.remove(key);
-                    return;
-                }
                 entry.due = now + entry.backoff.next().min(self.refresh_interval);
                 return;
             }
@@ -402,10 +385,11 @@ impl Core {
     /// Gives every key that is wanted now an entry to be written, and every other
     /// entry an end.
     fn reconcile(&mut self, now: Instant) {
-        self.leaving.retain(|_, (_, until)| *until > now);
+        self.kills.forget_old(&self.wanted, now);
+        self.returns = self.wanted.iter().filter_map(|w| self.kills.out_until(w, now)).min();
         for index in 0..self.wanted.len() {
             let wanted = &self.wanted[index];
-            if !self.is_up(wanted) {
+            if !self.is_up(wanted, now) {
                 continue;
             }
             match self.entries.get_mut(&wanted.key) {
@@ -426,7 +410,7 @@ impl Core {
             }
         }
         let up: HashSet<&str> =
-            self.wanted.iter().filter(|w| self.is_up(w)).map(|w| w.key.as_str()).collect();
+            self.wanted.iter().filter(|w| self.is_up(w, now)).map(|w| w.key.as_str()).collect();
         self.entries.retain(|key, entry| {
             if up.contains(key.as_str()) {
                 return true;
@@ -441,12 +425,11 @@ impl Core {
     }
 
     /// Whether what is wanted can be used now.
-    fn is_up(&self, wanted: &Wanted) -> bool {
-        let has_left =
-            self.leaving.get(&wanted.life.container).is_some_and(|(life, _)| *life == wanted.life);
-        let is_reachable =
-            !self.has_checks || self.checks.get(&Probe::of(wanted)).is_some_and(|c| c.is_up);
-        !has_left && is_reachable
+    fn is_up(&self, wanted: &Wanted, now: Instant) -> bool {
+        let is_reachable = !self.has_checks
+            || !wanted.is_tcp
+            || self.checks.get(&Probe::of(wanted)).is_some_and(|check| check.is_up);
+        is_reachable && self.kills.out_until(wanted, now).is_none()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Docker is looked at this often, whatever its events say or fail to say.
-const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A stream that lasted so long was a working one.
 const STREAM_LIFE: Duration = Duration::from_secs(5);
@@ -125,13 +125,14 @@ impl Looker {
         let mut backoff = Backoff::for_requests();
         loop {
             let looked = self.look(&mut client, &mut running);
-            let pause = match looked {
-                Ok(_) => {
-                    backoff.reset();
-                    LOOK_INTERVAL
-                }
-                Err(_) => backoff.next(),
+            let pause = match (&looked, &self.scope) {
+                (Ok(_), Scope::Named(_)) => LOOK_INTERVAL,
+                (Ok(_), Scope::Host) => running.until_listing(),
+                (Err(_), _) => backoff.next(),
             };
+            if looked.is_ok() {
+                backoff.reset();
+            }
             let looked = looked.map_err(|error| report::chain(&error));
             if self.reports.send(Report::Looked(looked)).is_err() {
                 return;

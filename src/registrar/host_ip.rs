@@ -37,6 +37,15 @@ impl HostIp {
         }
     }
 
+    /// Whether `bindings` are of loopback alone, and another address was chosen.
+    pub(super) fn misses(&self, bindings: &[Binding]) -> bool {
+        let ips: Vec<IpAddr> =
+            bindings.iter().filter_map(|binding| binding.host_ip.parse().ok()).collect();
+        let is_loopback = |ip: &IpAddr| ip.to_canonical().is_loopback();
+        let is_private = ips.len() == bindings.len() && ips.iter().all(is_loopback);
+        is_private && self.chosen.is_some_and(|chosen| !chosen.is_loopback())
+    }
+
     /// The address other hosts reach a port at that is published at `bindings`;
     /// `None` while Docker does not say the port yet.
     ///

@@ -26,7 +26,7 @@ pub(super) struct Word<'a> {
     name: &'a str,
     source: Source,
     /// Whether it was said of this port, not of the container.
-    pub(super) is_of_port: bool,
+    is_of_port: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,12 @@ impl<'a> Metadata<'a> {
 
     pub(super) fn service(&self) -> Option<Word<'a>> {
         self.get(NAME)
+    }
+
+    /// Whether the name is the port's own, so that its number need not follow; also where
+    /// nothing was said, as registrator takes it.
+    pub(super) fn is_named_by_port(&self) -> bool {
+        self.0.get(NAME).is_some_and(|word| word.is_of_port)
     }
 
     pub(super) fn instance(&self) -> Option<Word<'a>> {
@@ -148,6 +154,11 @@ mod tests {
         let container = container(r#"{"SERVICE_IGNORE":"","SERVICE_NAME":""}"#, "null");
         let metadata = Metadata::of(&container, NonZeroU16::MIN);
         assert_eq!((metadata.ignore(), metadata.service()), (None, None));
+        assert!(!metadata.is_named_by_port());
+        let empty = r#"{"SERVICE_80_NAME":""}"#;
+        let container = self::container(empty, "null");
+        let metadata = Metadata::of(&container, NonZeroU16::new(80).unwrap());
+        assert!(metadata.is_named_by_port() && metadata.service().is_none());
     }
 
     #[test]

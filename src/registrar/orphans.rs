@@ -16,10 +16,7 @@ use crate::{
     service::{Format, Prefix},
 };
 
-/// For listing everything that is registered anywhere.
-const LISTING: Duration = Duration::from_secs(3);
-
-/// Between two attempts to do that.
+/// Between two attempts to find them.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What is left to be swept.
@@ -38,9 +35,12 @@ enum State {
     Unknown,
     /// To be looked for.
     Due(Instant),
-    /// Everything that bears the host's name.
+    /// Everything that was there at start and bears the host's name. Those of containers that
+    /// run stay here: if it is us who keeps them now, they hold another value, or go before
+    /// their container does.
     Found(Vec<Orphan>),
-    Swept,
+    /// There is nothing to be swept.
+    Never,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Orphans {
     pub(super) fn of(target: &Target) -> Self {
         let is_hosts = matches!(target.source, Source::Host { .. });
         let is_told = target.formats.iter().any(|format| *format != Format::Skydns);
-        let state = if is_hosts && is_told { State::Unknown } else { State::Swept };
+        let state = if is_hosts && is_told { State::Unknown } else { State::Never };
         let prefix = target.prefix.clone();
         Orphans { prefix, host_name: String::new(), running: HashSet::new(), state }
     }
@@ -64,7 +64,7 @@ impl Orphans {
     /// Takes note of what runs. What is swept later is held against it again.
     pub(super) fn note(&mut self, containers: &[Container], host_name: &str) {
         match self.state {
-            State::Swept => return,
+            State::Never => return,
             State::Unknown => self.state = State::Due(Instant::now()),
             State::Due(_) | State::Found(_) => {}
         }
@@ -76,7 +76,7 @@ impl Orphans {
     pub(super) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Due(at) => Some(at),
-            State::Unknown | State::Found(_) | State::Swept => None,
+            State::Unknown | State::Found(_) | State::Never => None,
         }
     }
 
@@ -87,24 +87,20 @@ impl Orphans {
     /// etcd gave no usable answer: everything is done again in a while.
     pub(super) fn sweep_one(&mut self, store: &Store, now: Instant) -> Result<bool, etcd::Error> {
         match &mut self.state {
-            State::Unknown | State::Swept => Ok(false),
+            State::Unknown | State::Never => Ok(false),
             State::Due(at) if *at > now => Ok(false),
             State::Due(at) => {
                 *at = now + RETRY;
-                let listing = store.list_all(&self.prefix.to_string(), LISTING)?;
+                let listing = store.list_tree(&self.prefix.to_string())?;
                 self.state = State::Found(self.among(listing.entries));
                 Ok(true)
             }
             State::Found(found) => {
-                let Some(Orphan { container, key, value }) = found.pop() else {
-                    self.state = State::Swept;
-                    self.running = HashSet::new();
+                let runs = |orphan: &Orphan| self.running.contains(&orphan.container);
+                let Some(place) = found.iter().position(|orphan| !runs(orphan)) else {
                     return Ok(false);
                 };
-                // Asked only now, because one may have started meanwhile.
-                if self.running.contains(&container) {
-                    return Ok(true);
-                }
+                let Orphan { container, key, value } = found.swap_remove(place);
                 match store.remove_if(&key, &value) {
                     Ok(()) => {
                         let value = report::excerpt(&value);

@@ -17,6 +17,8 @@ pub(super) struct Wanted {
     pub(super) key: String,
     pub(super) value: String,
     pub(super) address: HostPort,
+    /// Whether a connection to it can be tried.
+    pub(super) is_tcp: bool,
     pub(super) life: Life,
     /// When that life began, in nanoseconds of Docker's clock.
     pub(super) started_ns: Option<i64>,
@@ -157,6 +159,7 @@ impl Target {
             key,
             value,
             address: registration.address.clone(),
+            is_tcp: true,
             life: Life::default(),
             started_ns: None,
             stop_signal: 0,

@@ -76,7 +76,7 @@ pub(super) fn rows(
         Some(service) => registry.prefix.service(service),
         None => registry.prefix.to_string(),
     };
-    let listing = patiently(|patience| store.list_all(&directory, patience))?;
+    let listing = patiently(|patience| store.list_lifetimes(&directory, patience))?;
     let root = format!("{}/", registry.prefix);
     let mut rows: Vec<Row> = listing
         .entries

@@ -28,6 +28,13 @@ fn entries_of_containers_that_are_gone_are_removed_at_start() {
         let registered = scene.registered();
         registered.keys().map(String::as_str).collect::<BTreeSet<&str>>() == expected
     });
+    // That of the container that ran goes with it.
+    scene.docker.remove("a");
+    let expected: BTreeSet<&str> = others.into_iter().filter(|key| !key.contains(":a:")).collect();
+    eventually("what was of a is gone", || {
+        let registered = scene.registered();
+        registered.keys().map(String::as_str).collect::<BTreeSet<&str>>() == expected
+    });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use super::{kills::SIGKILL, *};
 
 const KEY: &str = "/services/redis-A/redis.service";
 const TTL: Duration = Duration::from_secs(12);
@@ -24,6 +24,7 @@ fn wanted(port: u16, started_at: &str) -> Wanted {
         key: KEY.to_owned(),
         value: format!("10.1.0.1:{port}"),
         address,
+        is_tcp: true,
         life: Life { container: "c1".to_owned(), started_at: started_at.to_owned() },
         started_ns: None,
         stop_signal: STOP_SIGNAL,
@@ -359,13 +360,50 @@ fn a_write_that_fails_is_tried_again_until_it_succeeds() {
     assert_eq!(world.stored(), Some("10.1.0.1:1"));
 }
 
+/// Also beyond the TTL: in v3 the lease may live on by other entries.
 #[test]
-fn a_removal_that_fails_is_given_up_when_the_ttl_has_done_it() {
+fn a_removal_that_fails_is_tried_again_until_etcd_has_answered() {
     let mut world = World::registered();
     world.is_etcd_up = false;
     world.tell(Input::Wanted(vec![]));
-    world.pass_seconds(20);
+    world.pass_seconds(60);
+    world.etcd = Some(("10.1.0.1:1".to_owned(), world.now + Duration::from_secs(3600)));
+    assert_eq!(world.core.owned().len(), 1);
+    world.is_etcd_up = true;
+    world.pass_seconds(4);
+    assert_eq!(world.stored(), None);
     assert!(world.core.due().is_none());
+}
+
+/// As of one that is not healthy yet, or of which nothing was known when it was stopped.
+#[test]
+fn a_stop_signal_counts_for_what_is_wanted_only_later() {
+    let killed_at = |at_ns| Input::Killed {
+        container: "c1".to_owned(),
+        signal: Some(STOP_SIGNAL),
+        at_ns: Some(at_ns),
+    };
+    let started = |started_ns| Wanted { started_ns: Some(started_ns), ..wanted(1, "t1") };
+    let mut world = World::new();
+    world.tell(killed_at(2_000));
+    world.tell(Input::Wanted(vec![started(1_000)]));
+    assert_eq!(world.stored(), None);
+    // It has survived.
+    world.pass_seconds(30);
+    assert_eq!(world.stored(), Some("10.1.0.1:1"));
+    // The signal was for the run before.
+    let mut world = World::new();
+    world.tell(killed_at(2_000));
+    world.tell(Input::Wanted(vec![started(3_000)]));
+    assert_eq!(world.stored(), Some("10.1.0.1:1"));
+}
+
+#[test]
+fn a_udp_port_needs_no_check() {
+    let mut world = World::with(Core::new(TTL, true));
+    world.tell(Input::Wanted(vec![Wanted { is_tcp: false, ..wanted(1, "t1") }]));
+    assert_eq!(world.stored(), Some("10.1.0.1:1"));
+    assert_eq!(world.core.probes(), []);
 }
 
 #[test]

@@ -124,6 +124,11 @@ impl FakeDocker {
         self.shared.behaviour().fault = fault;
     }
 
+    /// The container with this id is listed and cannot be inspected, as one with a broken layer.
+    pub(crate) fn set_sick(&self, id: Option<&str>) {
+        self.shared.behaviour().sick = id.map(str::to_owned);
+    }
+
     /// What goes wrong with events streams that start from now on.
     pub(crate) fn set_events_fault(&self, fault: Option<Fault>) {
         self.shared.behaviour().events_fault = fault;

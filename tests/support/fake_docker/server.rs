@@ -42,6 +42,8 @@ pub(super) struct Behaviour {
     pub(super) framing: Framing,
     pub(super) fault: Option<Fault>,
     pub(super) events_fault: Option<Fault>,
+    /// The id of a container that cannot be inspected.
+    pub(super) sick: Option<String>,
 }
 
 /// What all connections see; it outlives a restart of the daemon.
@@ -241,6 +243,9 @@ fn inspect(shared: &Shared, path: &str) -> Answer {
     let Some(name) = name else {
         return Answer::json(404, &json!({"message": "page not found"}));
     };
+    if shared.behaviour().sick.as_deref() == Some(name) {
+        return Answer::json(500, &json!({"message": "layer does not exist"}));
+    }
     match shared.containers.lock().unwrap().inspect(name) {
         Some(inspected) => Answer::json(200, &inspected),
         None => Answer::json(404, &json!({"message": format!("No such container: {name}")})),

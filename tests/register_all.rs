@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::support::ambassador::{Ambassador, Launch, ambassador};
 use crate::support::etcd::{self, Etcd};
-use crate::support::fake_docker::{Container, FakeDocker};
+use crate::support::fake_docker::{Binding, Container, FakeDocker};
 use crate::support::upstream::Upstream;
 use crate::support::{eventually, refusing_address, unique_prefix, within};
 
@@ -99,33 +99,36 @@ fn web(name: &str, image: &str, port: u16) -> Container {
     Container::named(name).image(image).publishes(80, &[("0.0.0.0", port), ("::", port)])
 }
 
-/// Golden: the entries of registrator's documentation.
+/// Golden: what registrator writes of a host prepared for it.
 #[test]
 fn registrators_keys_and_values_are_written_byte_for_byte() {
     let scene = Scene::new();
+    let at = |name: &str, image: &str, port, bindings: &[Binding]| {
+        Container::named(name).image(image).publishes(port, bindings)
+    };
     scene.docker.run_many(vec![
-        Container::named("redis.0").image("redis:7").publishes(6379, &[("0.0.0.0", 6379)]),
-        Container::named("dns.0")
-            .image("example.org:5000/library/dns:1")
-            .publishes(53, &[("0.0.0.0", 53)])
-            .publishes_udp(53, &[("0.0.0.0", 53)]),
-        web("web.0", "nginx", 8080)
-            .publishes(443, &[("0.0.0.0", 8443)])
+        at("redis.0", "redis:7", 6379, &[("172.17.8.102", 6379)]),
+        at("dns.0", "example.org:5000/library/dns:1", 53, &[("172.17.8.102", 53)])
+            .publishes_udp(53, &[("172.17.8.102", 53)]),
+        at("web.0", "web", 80, &[("fd00::12", 8080)]),
+        at("two.0", "nginx", 80, &[("172.17.8.102", 8081)])
+            .publishes(443, &[("172.17.8.102", 8443)])
             .exposes(9000)
             .label("SERVICE_443_NAME", "secure")
             .env("SERVICE_NAME=front")
             .env("SERVICE_TAGS=a,b"),
-        web("named", "nginx", 8081).label("SERVICE_ID", "my-id"),
-        web("ignored", "nginx", 8082).env("SERVICE_IGNORE=true"),
+        at("named", "nginx", 80, &[("172.17.8.102", 8082)]).label("SERVICE_ID", "my-id"),
+        at("ignored", "nginx", 80, &[("172.17.8.102", 8083)]).env("SERVICE_IGNORE=true"),
     ]);
-    let ambassador = scene.registering();
+    let ambassador = scene.register_at(REGISTRATOR).start();
     scene.wait_for(&[
         ("redis/fake-host:redis.0:6379", "172.17.8.102:6379"),
         ("dns-53/fake-host:dns.0:53", "172.17.8.102:53"),
         ("dns-53/fake-host:dns.0:53:udp", "172.17.8.102:53"),
-        ("front-80/fake-host:web.0:80", "172.17.8.102:8080"),
-        ("secure/fake-host:web.0:443", "172.17.8.102:8443"),
-        ("nginx/my-id", "172.17.8.102:8081"),
+        ("web/fake-host:web.0:80", "[fd00::12]:8080"),
+        ("front-80/fake-host:two.0:80", "172.17.8.102:8081"),
+        ("secure/fake-host:two.0:443", "172.17.8.102:8443"),
+        ("nginx/my-id", "172.17.8.102:8082"),
     ]);
     assert_eq!(ambassador.warnings(&[]), Vec::<String>::new());
     assert_eq!(ambassador.terminate().code, Some(0));

@@ -10,10 +10,10 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 use log::debug;
 
-use super::running::{Running, Subject};
+use super::running::{Running, Seen, Subject};
 use crate::{
     backoff::Backoff,
-    docker::{self, Client, Container, Event},
+    docker::{self, Client, Event},
     report,
     stop::Stop,
 };
@@ -30,7 +30,7 @@ pub(super) enum Report {
     /// What Docker calls its host.
     HostName(String),
     /// The containers that were asked about, as far as there are any.
-    Looked(Result<Vec<Container>, String>),
+    Looked(Result<Seen, String>),
     Killed {
         container: String,
         signal: Option<i32>,
@@ -145,11 +145,7 @@ impl Looker {
         }
     }
 
-    fn look(
-        &mut self,
-        client: &mut Client,
-        running: &mut Running,
-    ) -> Result<Vec<Container>, docker::Error> {
+    fn look(&mut self, client: &mut Client, running: &mut Running) -> Result<Seen, docker::Error> {
         if self.needs_host_name {
             // Without a registrar the process is ending.
             let _ = self.reports.send(Report::HostName(client.host_name()?));
@@ -157,7 +153,10 @@ impl Looker {
         }
         let subject = self.requests.take();
         match &self.scope {
-            Scope::Named(name) => client.container(name).map(Vec::from_iter),
+            Scope::Named(name) => {
+                let containers = client.container(name)?.into_iter().collect();
+                Ok(Seen { containers, is_whole: true })
+            }
             Scope::Host => running.look(client, &subject),
         }
     }

@@ -41,10 +41,11 @@ use self::{
     following::Following,
     orphans::Orphans,
     remarks::Remarks,
+    running::Seen,
     wanted::{Judged, Verdict},
 };
 use crate::{
-    docker::{Container, Port},
+    docker::Port,
     etcd::{self, Found, Store},
     outage::Outage,
     pulse::Pulse,
@@ -340,17 +341,17 @@ impl Registrar {
                 }
                 Ok(Some(Input::DockerSilent))
             }
-            Report::Looked(Ok(containers)) => {
+            Report::Looked(Ok(seen)) => {
                 if let Some(lasted) = self.docker_outage.ended(Instant::now()) {
                     info!("Docker answers again after {}", report::duration(lasted));
                 }
                 self.events.docker_answers();
-                self.note_containers(&containers).map(Some)
+                self.note_seen(&seen).map(Some)
             }
         }
     }
 
-    fn note_containers(&mut self, containers: &[Container]) -> Result<Input, Failure> {
+    fn note_seen(&mut self, Seen { containers, is_whole }: &Seen) -> Result<Input, Failure> {
         let judged = self.target.judge(containers, &self.host_name);
         let is_first = !mem::replace(&mut self.has_looked, true);
         // A mistake in a new unit must be seen by whoever starts it; later on, the next
@@ -363,7 +364,9 @@ impl Registrar {
         }
         self.remarks.note(&judged);
         self.await_ports(&judged);
-        self.orphans.note(containers, &self.host_name);
+        if *is_whole {
+            self.orphans.note(containers, &self.host_name);
+        }
         let wanted = |judged: Judged| match judged.verdict {
             Verdict::Present { wanted, .. } => wanted,
             _ => Vec::new(),

@@ -23,6 +23,14 @@ pub(super) struct Subject {
     pub(super) containers: BTreeSet<String>,
 }
 
+/// What a look has shown.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) containers: Vec<Container>,
+    /// Whether no other runs, of which nothing is known because it cannot be inspected.
+    pub(super) is_whole: bool,
+}
+
 /// So many containers that cannot be inspected are passed over in one look: each may take
 /// as long as a request may, and if there are more it is Docker that is sick.
 const MOST_SICK: usize = 3;
@@ -54,11 +62,7 @@ impl Running {
     ///
     /// # Errors
     /// What was seen before does not count any more, because it is not known what changed.
-    pub(super) fn look(
-        &mut self,
-        client: &mut Client,
-        subject: &Subject,
-    ) -> Result<Vec<Container>, Error> {
+    pub(super) fn look(&mut self, client: &mut Client, subject: &Subject) -> Result<Seen, Error> {
         let is_about_some = !subject.everything && !subject.containers.is_empty();
         let mut ids = subject.containers.iter();
         let is_done = is_about_some
@@ -69,7 +73,9 @@ impl Running {
             self.listed = None;
             return Err(error);
         }
-        Ok(self.known.values().map(|known| known.container.clone()).collect())
+        let containers = self.known.values().map(|known| known.container.clone()).collect();
+        let is_whole = self.sick.keys().all(|id| self.known.contains_key(id));
+        Ok(Seen { containers, is_whole })
     }
 
     fn look_at_all(&mut self, client: &mut Client, subject: &Subject) -> Result<(), Error> {

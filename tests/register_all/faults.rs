@@ -139,6 +139,26 @@ fn container_that_cannot_be_inspected_keeps_what_it_had_and_disturbs_no_other() 
     assert_eq!(ambassador.warnings(&["entries are kept"]), Vec::<String>::new());
 }
 
+/// It may be the one that an entry of before is of.
+#[test]
+fn nothing_is_swept_while_a_container_cannot_be_inspected() {
+    let scene = Scene::new();
+    let sick = web("a", "nginx", 8080);
+    let id = sick.id().to_owned();
+    scene.docker.run_many(vec![sick, web("b", "nginx", 8081)]);
+    scene.docker.set_sick(Some(&id));
+    scene.etcd.put(&format!("{}/{}", scene.prefix, A.0), "172.17.8.102:1");
+    let ambassador = scene.registering();
+    let of_before = (A.0, "172.17.8.102:1");
+    scene.wait_for(&[of_before, B]);
+    ambassador.wait_for_warning(&[&id]);
+    proceed_after(Duration::from_secs(1));
+    scene.wait_for(&[of_before, B]);
+    scene.docker.set_sick(None);
+    scene.docker.end_events_streams();
+    scene.wait_for(&[A, B]);
+}
+
 #[test]
 fn port_on_loopback_alone_is_not_registered_at_the_hosts_address() {
     let scene = Scene::new();

@@ -32,7 +32,7 @@ if [[ -z $v3_etcd ]] && ! v3_etcd=$("$here/etcd35.sh"); then
 fi
 
 # Most tests wait most of the time, so more of them run at once than there are CPUs.
-threads=${RUST_TEST_THREADS:-8}
+threads=${RUST_TEST_THREADS:-12}
 RUST_TEST_THREADS=$threads run -- --skip chaos::
 skipped=$(count ignored)
 printf '\n*** Once more, with the v3 API of %s.\n' "$("$v3_etcd" --version | head -n 1)"

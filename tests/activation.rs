@@ -193,6 +193,8 @@ fn restart_refuses_no_client_and_resets_none() {
             for _ in 0..3 {
                 proceed_after(Duration::from_millis(500));
                 let mut open = open_connection(address);
+                // Clients that are still held for want of an instance are reset in the end.
+                assert!(echoes(&mut open));
                 current.signal("TERM");
                 // It drains for as long as this one lasts.
                 proceed_after(Duration::from_millis(500));

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -188,6 +189,7 @@ fn restart_refuses_no_client_and_resets_none() {
     let mut current = proxy();
     let without_process = AtomicBool::new(false);
     let met_nobody = AtomicUsize::new(0);
+    let said: Mutex<Vec<String>> = Mutex::default();
     let outcomes: Vec<_> = thread::scope(|scope| {
         let restarts = scope.spawn(|| {
             for _ in 0..3 {
@@ -203,7 +205,13 @@ fn restart_refuses_no_client_and_resets_none() {
                 proceed_after(Duration::from_millis(500));
                 assert!(echoes(&mut open));
                 drop(open);
-                assert_eq!(current.finish(DEADLINE).code, Some(0));
+                let ended = current.finish(DEADLINE);
+                assert_eq!(ended.code, Some(0));
+                let about_clients = ended
+                    .stderr
+                    .lines()
+                    .filter(|line| line.starts_with("WARN") || line.contains("nothing served"));
+                said.lock().unwrap().extend(about_clients.map(str::to_owned));
                 without_process.store(true, Ordering::SeqCst);
                 proceed_after(Duration::from_millis(200));
                 without_process.store(false, Ordering::SeqCst);
@@ -231,7 +239,8 @@ fn restart_refuses_no_client_and_resets_none() {
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     let failures: Vec<_> = outcomes.iter().filter(|outcome| outcome.is_err()).collect();
-    assert!(failures.is_empty(), "{} of {}: {failures:?}", failures.len(), outcomes.len());
+    let (failed, all) = (failures.len(), outcomes.len());
+    assert!(failures.is_empty(), "{failed} of {all}: {failures:?}: {said:#?}");
     let met_nobody = met_nobody.into_inner();
     assert!(met_nobody > 60, "only {met_nobody} came while there was no process");
     assert!(outcomes.len() > 600, "only {}", outcomes.len());

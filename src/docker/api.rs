@@ -110,7 +110,7 @@ struct NetworkSettings {
 /// A network a container is in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Network {
+pub(super) struct Network {
     #[serde(rename = "IPAddress")]
     ip_address: String,
     #[serde(rename = "GlobalIPv6Address")]

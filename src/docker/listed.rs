@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+use super::api::Network;
+
 /// One container of a listing. Two that are equal are of a container that need not be
 /// inspected again.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -22,9 +24,8 @@ pub(crate) struct Listed {
     network_settings: NetworkSettings,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
 struct Port {
     #[serde(rename = "IP")]
     ip: String,
@@ -37,13 +38,6 @@ struct Port {
 #[serde(rename_all = "PascalCase", default)]
 struct NetworkSettings {
     networks: Option<BTreeMap<String, Network>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Network {
-    #[serde(rename = "IPAddress")]
-    ip_address: String,
 }
 
 /// `(healthy)` of `Up 28 seconds (healthy)`: the rest changes by itself.

@@ -32,6 +32,9 @@ impl Upstream {
         serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
     ) -> Upstream {
         let listener = TcpListener::bind(address).unwrap();
+        // std's is 128: on a busy machine more wait for it, and those that do not fit see a
+        // connect that times out. Listening again only changes that.
+        socket2::SockRef::from(&listener).listen(4096).unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
         let stopped = Arc::new(AtomicBool::new(false));

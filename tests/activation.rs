@@ -1,14 +1,14 @@
 //! Listening sockets that somebody else holds, as systemd's socket units do.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::ambassador::{Launch, ambassador};
-use crate::support::client::{Ending, connect, ending_of_new, read_all};
+use crate::support::client::{Ending, connect, echoes, ending_of_new, open_connection, read_all};
 use crate::support::upstream::Upstream;
 use crate::support::{DEADLINE, etcd, eventually, proceed_after, skip_loudly, unique_prefix};
 
@@ -22,17 +22,6 @@ fn held_socket() -> (TcpListener, SocketAddr) {
 fn forward(upstream: &Upstream, listen: impl ToString, options: &[&str]) -> Launch {
     let words = ["forward", "--listen", &listen.to_string()];
     ambassador(words.iter().chain(options)).arg(upstream.address().to_string())
-}
-
-/// A client whose byte comes back.
-fn open_connection(address: SocketAddr) -> TcpStream {
-    let mut client = connect(address).unwrap();
-    assert!(echoes(&mut client));
-    client
-}
-
-fn echoes(client: &mut TcpStream) -> bool {
-    client.write_all(b"x").is_ok() && client.read_exact(&mut [0; 1]).is_ok()
 }
 
 /// One whole visit: says something, finishes, and hears it back.

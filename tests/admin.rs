@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::ambassador::{Ambassador, Ended, Launch, ambassador};
-use crate::support::client::{connect, read_all};
+use crate::support::client::{connect, open_connection, read_all};
 use crate::support::etcd::{self, Etcd};
 use crate::support::fake_docker::{Container, FakeDocker};
 use crate::support::http;
@@ -89,14 +89,7 @@ fn open_connections_and_ejected_instances_are_told() {
     let (admin, front) = addresses(&proxy);
     wait_until_ready(admin);
     // Both get their turn, and only one of them can be reached.
-    let clients: Vec<TcpStream> = (0..4)
-        .map(|_| {
-            let mut client = connect(front).unwrap();
-            client.write_all(b"x").unwrap();
-            client.read_exact(&mut [0]).unwrap();
-            client
-        })
-        .collect();
+    let clients: Vec<TcpStream> = (0..4).map(|_| open_connection(front)).collect();
     let instance = |told: &Value, address: SocketAddr| {
         let instances = told["services"][0]["instances"].as_array().unwrap().clone();
         instances.into_iter().find(|known| known["address"] == address.to_string()).unwrap()
@@ -141,9 +134,7 @@ fn draining_proxy_is_alive_and_not_ready() {
     let mut proxy = proxy(&etcd.url(), &prefix).start();
     let (admin, front) = addresses(&proxy);
     wait_until_ready(admin);
-    let mut client = connect(front).unwrap();
-    client.write_all(b"x").unwrap();
-    client.read_exact(&mut [0]).unwrap();
+    let client = open_connection(front);
     proxy.signal("TERM");
     eventually("it drains", || get(admin, "/readyz") == (503, "it is draining\n".to_owned()));
     assert_eq!(get(admin, "/livez").0, 200);

@@ -1,12 +1,11 @@
 //! How every role ends, and what does not end it.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::ambassador::{Ambassador, Launch, ambassador};
-use crate::support::client::{Ending, connect, ending, ending_of_new};
+use crate::support::client::{Ending, echoes, ending, ending_of_new, open_connection};
 use crate::support::etcd;
 use crate::support::upstream::Upstream;
 use crate::support::{DEADLINE, eventually, is_root, proceed_after, skip_loudly, unique_prefix};
@@ -34,17 +33,6 @@ fn wait_until_up(ambassador: &Ambassador) {
     eventually("a sign of life", || {
         !ambassador.stdout().is_empty() || ambassador.log().iter().any(|l| l.contains("10.0.0.7"))
     });
-}
-
-/// A client whose bytes come back.
-fn open_connection(address: SocketAddr) -> TcpStream {
-    let mut client = connect(address).unwrap();
-    assert!(echoes(&mut client));
-    client
-}
-
-fn echoes(client: &mut TcpStream) -> bool {
-    client.write_all(b"x").is_ok() && client.read_exact(&mut [0; 1]).is_ok()
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub(super) struct LookRequests {
 impl LookRequests {
     /// At everything, whatever was seen before.
     pub(super) fn ask(&self) {
-        self.subject().everything = true;
+        locked(&self.subject).everything = true;
         self.wake();
     }
 
@@ -72,7 +72,7 @@ impl LookRequests {
 
     /// At the container whose id is `id`.
     fn ask_about(&self, id: &str) {
-        self.subject().containers.insert(id.to_owned());
+        locked(&self.subject).containers.insert(id.to_owned());
         self.wake();
     }
 
@@ -80,10 +80,6 @@ impl LookRequests {
         match self.wake.try_send(()) {
             Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
         }
-    }
-
-    fn subject(&self) -> MutexGuard<'_, Subject> {
-        self.subject.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,8 +93,12 @@ pub(super) struct LookRequested {
 impl LookRequested {
     /// What was asked for since the last time; nothing in particular if nothing was.
     fn take(&self) -> Subject {
-        mem::take(&mut *self.subject.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *locked(&self.subject))
     }
+}
+
+fn locked(subject: &Mutex<Subject>) -> MutexGuard<'_, Subject> {
+    subject.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn look_requests() -> (LookRequests, LookRequested) {

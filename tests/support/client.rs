@@ -1,6 +1,6 @@
 //! The client's side of a connection.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
 use super::DEADLINE;
@@ -11,6 +11,19 @@ pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
     Ok(stream)
+}
+
+/// A client whose byte comes back.
+#[track_caller]
+pub(crate) fn open_connection(address: SocketAddr) -> TcpStream {
+    let mut client = connect(address).unwrap();
+    assert!(echoes(&mut client));
+    client
+}
+
+/// Whether a byte that `client` sends comes back.
+pub(crate) fn echoes(client: &mut TcpStream) -> bool {
+    client.write_all(b"x").is_ok() && client.read_exact(&mut [0; 1]).is_ok()
 }
 
 /// Everything the server says until it ends the connection.

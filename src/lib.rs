@@ -8,6 +8,7 @@ mod backoff;
 mod cli;
 mod command;
 mod connect;
+mod counters;
 mod docker;
 mod etcd;
 #[cfg(any(test, fuzzing))]

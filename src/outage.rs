@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::counters::{Asked, Requests};
+
 /// One party that may be out of reach (etcd, Docker), as its log lines see it.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
@@ -26,6 +28,9 @@ pub(crate) struct Reach {
     pub(crate) has_answered: bool,
     /// For how long it has been out of reach, and why.
     pub(crate) silence: Option<(Duration, String)>,
+    /// How long ago it last said something.
+    pub(crate) since_answer: Option<Duration>,
+    pub(crate) requests: Vec<Asked>,
 }
 
 /// While an outage lasts, it is repeated this often: rarely enough not to
@@ -64,10 +69,12 @@ impl Outage {
         self.state.as_ref().map(|state| &*state.text)
     }
 
-    /// How the party at `address` does, which `has_answered` before or not.
-    pub(crate) fn reach(&self, address: String, has_answered: bool) -> Reach {
+    /// How the party at `address` does, which `has_answered` before or not, and was asked
+    /// `requests`.
+    pub(crate) fn reach(&self, address: String, has_answered: bool, requests: &Requests) -> Reach {
         let silence = self.state.as_ref().map(|state| (state.since.elapsed(), state.text.clone()));
-        Reach { address, has_answered, silence }
+        let (since_answer, requests) = (requests.since_answer(), requests.read());
+        Reach { address, has_answered, silence, since_answer, requests }
     }
 
     /// Notes a success. Returns how long the outage lasted if it ends one.

@@ -83,7 +83,8 @@ impl Followed {
     /// How etcd does, and the services of which only the last known instances are known.
     pub(crate) fn etcd(&self) -> (Reach, BTreeSet<String>) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let reach = state.outage.reach(self.store.member().to_string(), state.is_introduced);
+        let (member, has_answered) = (self.store.member().to_string(), state.is_introduced);
+        let reach = state.outage.reach(member, has_answered, self.store.requests());
         (reach, state.failing.clone())
     }
 
@@ -263,7 +264,8 @@ impl<'a> Poller<'a> {
             match read(entry) {
                 Ok(instance) => {
                     let weight = instance.weight.unwrap_or(1);
-                    upstreams.push(Upstream { weight, ..Upstream::new(instance.address) });
+                    let origin = Some(entry.key.clone());
+                    upstreams.push(Upstream { weight, origin, ..Upstream::new(instance.address) });
                 }
                 Err(reason) => {
                     if self.unusable.get(&entry.key) != Some(&reason) {

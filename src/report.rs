@@ -43,12 +43,16 @@ impl fmt::Display for Failure {
 
 /// Writes `text` to stdout. A reader that went away (`| head`) has seen enough.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_more(text).map(|_| ())
+}
+
+/// The same where more is to come: `false` once the reader has gone.
+pub(crate) fn print_more(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Running(format!("stdout takes nothing: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Running(format!("stdout takes nothing: {error}"))),
     }
 }
 

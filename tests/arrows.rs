@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The small tools: everyone may use them, and they know only each other.
 const TOOLS: &[&str] = &[
-    "address", "backoff", "command", "connect", "limits", "logging", "notify", "outage",
-    "property", "pulse", "random", "report", "signals", "stop", "worker",
+    "address", "backoff", "command", "connect", "counters", "limits", "logging", "notify",
+    "outage", "property", "pulse", "random", "report", "signals", "stop", "worker",
 ];
 
 /// Every other part of the program, and which parts it may know beside the tools.

@@ -1,6 +1,8 @@
 //! The HTTP side: tells how this process is, to people and to probes.
 
 mod http;
+mod metrics;
+mod process;
 mod status;
 
 use std::{
@@ -13,8 +15,9 @@ use std::{
 use log::{debug, warn};
 
 use self::http::Answer;
-pub(crate) use self::status::{
-    Connections, Instance, Listener, Party, Registration, Service, Status,
+pub(crate) use self::{
+    process::Process,
+    status::{Connections, Instance, Listener, Party, Registration, Service, Status},
 };
 use crate::stop::Stop;
 
@@ -95,6 +98,10 @@ fn answer(path: &str, source: &Source) -> Answer {
             }
             Err(error) => Answer::text(503, &error.to_string()),
         },
-        _ => Answer::text(404, "there are /livez, /readyz and /status"),
+        "/metrics" => match metrics::text(source()) {
+            Ok(body) => Answer { status: 200, content_type: metrics::CONTENT_TYPE, body },
+            Err(error) => Answer::text(503, &error.to_string()),
+        },
+        _ => Answer::text(404, "there are /livez, /readyz, /status and /metrics"),
     }
 }

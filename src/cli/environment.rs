@@ -162,7 +162,9 @@ impl Environment {
             let address = values::upstream(address).map_err(|e| Refusal::value(name, value, e))?;
             let host = Host::Name(self.link_name(alias));
             let alternative = Some(HostPort { host, port: address.port });
-            ports.entry(port).or_default().push(Upstream { alternative, ..Upstream::new(address) });
+            let origin = Some(name.clone());
+            let upstream = Upstream { alternative, origin, ..Upstream::new(address) };
+            ports.entry(port).or_default().push(upstream);
         }
         Ok(ports.into_iter().map(|(port, upstreams)| LinkedPort { port, upstreams }).collect())
     }

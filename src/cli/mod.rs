@@ -22,7 +22,7 @@ use log::LevelFilter;
 
 use self::typed::{
     BalanceName, LogFormat, OnRemoveName, SendProxy, ShellName, Typed, TypedCommand, TypedExec,
-    TypedForward, TypedProxy, TypedServing,
+    TypedForward, TypedProxy, TypedServing, TypedStatus,
 };
 pub(crate) use self::{environment::Environment, refusal::Refusal};
 use crate::{
@@ -67,7 +67,8 @@ pub(crate) fn parse(
         TypedCommand::Register(register) => Role::Register(register.resolve(environment)?),
         TypedCommand::Proxy(proxy) => Role::Proxy(proxy.resolve(environment)?),
         TypedCommand::Status(status) => {
-            Role::Status(ShowStatus { admin: status.admin, json: status.json })
+            let TypedStatus { admin, json, watch } = status;
+            Role::Status(ShowStatus { admin, json, watch })
         }
         TypedCommand::List(list) => Role::List(List {
             service: list.service,

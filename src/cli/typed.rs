@@ -283,6 +283,9 @@ pub(super) struct TypedStatus {
     /// For programs: all that is known, as /status tells it.
     #[arg(long)]
     pub(super) json: bool,
+    /// Show it every 2 s, until a signal ends it. Nobody there is no end.
+    #[arg(long)]
+    pub(super) watch: bool,
 }
 
 /// Prints the variables of `docker run --link`, for --env-file.

@@ -17,6 +17,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -30,7 +31,11 @@ pub(crate) use api::{Binding, Container, Port, Protocol};
 pub(crate) use event::Event;
 pub(crate) use listed::Listed;
 
-use crate::{connect, report};
+use crate::{
+    connect,
+    counters::{Counter, Requests},
+    report,
+};
 
 /// The total deadline of every request. The events stream has none: it is
 /// silent for as long as nothing happens.
@@ -113,17 +118,43 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
+/// What is asked, as it is counted.
+const KINDS: [&str; 4] = [INSPECT, LIST, INFO, EVENTS];
+const INSPECT: &str = "inspect";
+const LIST: &str = "list";
+const INFO: &str = "info";
+const EVENTS: &str = "events";
+
+/// Counts what Docker is asked, and what it says unasked.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub(crate) requests: Requests,
+    pub(crate) events: Counter,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Counts { requests: Requests::new(KINDS), events: Counter::default() }
+    }
+}
+
 /// Asks Docker questions, over one connection for as long as it lasts.
 #[derive(Debug)]
 pub(crate) struct Client {
     address: Address,
+    counts: Arc<Counts>,
     kept: Option<Reader<Transport>>,
 }
 
 impl Client {
     /// Connects lazily: nothing is sent before the first question.
     pub(crate) fn new(address: Address) -> Self {
-        Client { address, kept: None }
+        Client::counted(address, Arc::default())
+    }
+
+    /// The same for one whose questions are counted.
+    pub(crate) fn counted(address: Address, counts: Arc<Counts>) -> Self {
+        Client { address, counts, kept: None }
     }
 
     /// The container called `name`; `None` if there is none of exactly that name.
@@ -148,7 +179,7 @@ impl Client {
 
     fn inspect(&mut self, name: &str) -> Result<Option<Container>, Error> {
         // Without a version in the path, which every engine serves at its own.
-        let (status, body) = self.get(&format!("/containers/{name}/json"))?;
+        let (status, body) = self.get(INSPECT, &format!("/containers/{name}/json"))?;
         match status {
             200 => parse(&body).map(Some).map_err(|problem| self.error(problem)),
             404 if api::says_no_such_container(&body) => Ok(None),
@@ -158,17 +189,17 @@ impl Client {
 
     /// Every container that runs, also those that are paused or restarting.
     pub(crate) fn running(&mut self) -> Result<Vec<Listed>, Error> {
-        self.get_json(api::LIST_PATH)
+        self.get_json(LIST, api::LIST_PATH)
     }
 
     /// Every container there is.
     pub(crate) fn existing(&mut self) -> Result<Vec<Listed>, Error> {
-        self.get_json(api::LIST_ALL_PATH)
+        self.get_json(LIST, api::LIST_ALL_PATH)
     }
 
     /// What the host is called that Docker runs on.
     pub(crate) fn host_name(&mut self) -> Result<String, Error> {
-        let api::Info { name } = self.get_json("/info")?;
+        let api::Info { name } = self.get_json(INFO, "/info")?;
         // Keys are to bear it.
         if name.is_empty() {
             return Err(self.error(Problem::NotDockers("a host without a name".to_owned())));
@@ -176,8 +207,12 @@ impl Client {
         Ok(name)
     }
 
-    fn get_json<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Error> {
-        match self.get(path)? {
+    fn get_json<T: DeserializeOwned>(
+        &mut self,
+        kind: &'static str,
+        path: &str,
+    ) -> Result<T, Error> {
+        match self.get(kind, path)? {
             (200, body) => parse(&body).map_err(|problem| self.error(problem)),
             (status, body) => Err(self.refused(status, &body)),
         }
@@ -185,6 +220,12 @@ impl Client {
 
     /// Subscribes to the events of containers.
     pub(crate) fn events(&self) -> Result<Events, Error> {
+        let events = self.subscribe();
+        self.note(EVENTS, &events);
+        events
+    }
+
+    fn subscribe(&self) -> Result<Events, Error> {
         let deadline = Instant::now() + REQUEST_DEADLINE;
         let mut reader = self.connect(deadline)?;
         let head = self.exchange(&mut reader, event::PATH)?;
@@ -193,10 +234,24 @@ impl Client {
             return Err(self.refused(head.status, &body));
         }
         reader.source_mut().deadline = None;
-        Ok(Events { address: self.address.clone(), reader, head })
+        let (address, counts) = (self.address.clone(), Arc::clone(&self.counts));
+        Ok(Events { address, counts, reader, head })
     }
 
-    fn get(&mut self, path: &str) -> Result<(u16, Vec<u8>), Error> {
+    fn get(&mut self, kind: &'static str, path: &str) -> Result<(u16, Vec<u8>), Error> {
+        let answer = self.get_uncounted(path);
+        self.note(kind, &answer);
+        answer
+    }
+
+    fn note<T>(&self, kind: &'static str, answer: &Result<T, Error>) {
+        self.counts.requests.note(kind, answer.is_ok());
+        if answer.is_ok() {
+            self.counts.requests.note_answer();
+        }
+    }
+
+    fn get_uncounted(&mut self, path: &str) -> Result<(u16, Vec<u8>), Error> {
         let deadline = Instant::now() + REQUEST_DEADLINE;
         let mut kept = self.kept.take();
         loop {
@@ -272,6 +327,7 @@ fn is_stale(error: &http1::Error) -> bool {
 #[derive(Debug)]
 pub(crate) struct Events {
     address: Address,
+    counts: Arc<Counts>,
     reader: Reader<Transport>,
     head: Head,
 }
@@ -284,8 +340,14 @@ impl Events {
         let error = |problem| Error { address: address.clone(), problem };
         let mut lines = Lines::new(MAX_BODY_BYTES);
         let mut body = self.reader.body(self.head);
+        let Counts { requests, events } = &*self.counts;
+        let mut count = |event| {
+            events.add(1);
+            each(event);
+        };
         while let Some(piece) = body.piece().map_err(|e| error(Problem::Exchange(e)))? {
-            lines.push(piece, |line| parse(line).map(&mut each)).map_err(error)?;
+            requests.note_answer();
+            lines.push(piece, |line| parse(line).map(&mut count)).map_err(error)?;
         }
         Ok(())
     }

@@ -99,6 +99,21 @@ pub(crate) enum Error {
     Behind { member: Member },
 }
 
+impl Error {
+    /// Whether a working etcd says so.
+    fn is_answer(&self) -> bool {
+        match self {
+            Error::NoSuchKey { .. } | Error::CompareFailed { .. } | Error::IndexCleared => true,
+            Error::Unreachable { .. }
+            | Error::Silent { .. }
+            | Error::Unusable { .. }
+            | Error::NoAccess { .. }
+            | Error::ApiIsOff { .. }
+            | Error::Behind { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

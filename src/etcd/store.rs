@@ -14,6 +14,7 @@ use super::{
     v2,
     v3::{self, Session},
 };
+use crate::counters::Requests;
 
 /// Which of etcd's two key spaces is used. They do not see each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +41,16 @@ pub(crate) struct Store {
     /// What the server offered.
     found: Mutex<Option<Api>>,
     session: Session,
+    requests: Requests,
 }
+
+/// What is asked, as it is counted.
+const KINDS: [&str; 5] = [LIST, POLL, PUT, REFRESH, REMOVE];
+const LIST: &str = "list";
+const POLL: &str = "poll";
+const PUT: &str = "put";
+const REFRESH: &str = "refresh";
+const REMOVE: &str = "remove";
 
 impl Store {
     /// Connects lazily: nothing is sent before the first call. Without an `api`, v2 is
@@ -58,11 +68,17 @@ impl Store {
             wanted: api,
             found: Mutex::default(),
             session: Session::default(),
+            requests: Requests::new(KINDS),
         })
     }
 
     pub(crate) fn member_count(&self) -> usize {
         self.transport.members.count()
+    }
+
+    /// What was asked, and what came of it.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// The member the next request goes to, for log lines.
@@ -83,7 +99,7 @@ impl Store {
     /// Lists what is directly below `directory`, as a quorum says: a member that was cut
     /// off must not replace what is known with what it remembers.
     pub(crate) fn list(&self, directory: &str) -> Result<Listing, Error> {
-        self.ask(REQUEST_DEADLINE, |api, attempt| match api {
+        self.ask(LIST, REQUEST_DEADLINE, |api, attempt| match api {
             Api::V2 => v2::list(attempt, directory, false),
             Api::V3 => self.session.list(attempt, directory, false),
         })
@@ -91,7 +107,7 @@ impl Store {
 
     /// Lists everything below `directory`; of v3 without how long it will live.
     pub(crate) fn list_tree(&self, directory: &str) -> Result<Listing, Error> {
-        self.ask(REQUEST_DEADLINE, |api, attempt| match api {
+        self.ask(LIST, REQUEST_DEADLINE, |api, attempt| match api {
             Api::V2 => v2::list(attempt, directory, true),
             Api::V3 => self.session.list(attempt, directory, true),
         })
@@ -103,7 +119,7 @@ impl Store {
         directory: &str,
         patience: Duration,
     ) -> Result<Listing, Error> {
-        self.ask(patience.min(REQUEST_DEADLINE), |api, attempt| match api {
+        self.ask(LIST, patience.min(REQUEST_DEADLINE), |api, attempt| match api {
             Api::V2 => v2::list(attempt, directory, true),
             Api::V3 => self.session.list_lifetimes(attempt, directory),
         })
@@ -117,15 +133,18 @@ impl Store {
         listed: &Position,
         patience: Duration,
     ) -> Result<(), Error> {
-        self.transport.ask_once(patience, |attempt| match self.api(attempt)? {
+        let waited = self.transport.ask_once(patience, |attempt| match self.api(attempt)? {
             Api::V2 => v2::wait(attempt, directory, listed),
             Api::V3 => self.session.wait(attempt, directory, listed),
-        })
+        });
+        // Who says nothing is no sign of life, though no failure either.
+        self.requests.note(POLL, waited.as_ref().err().is_none_or(Error::is_answer));
+        waited
     }
 
     /// Stores `value` under `key` for `ttl_s` seconds, whatever is there.
     pub(crate) fn put(&self, key: &str, value: &str, ttl_s: u64) -> Result<(), Error> {
-        self.ask(REQUEST_DEADLINE, |api, attempt| match api {
+        self.ask(PUT, REQUEST_DEADLINE, |api, attempt| match api {
             Api::V2 => v2::put(attempt, key, value, ttl_s),
             Api::V3 => self.session.put(attempt, key, value, ttl_s),
         })
@@ -138,7 +157,7 @@ impl Store {
         entries: &[(String, String)],
         ttl_s: u64,
     ) -> Result<Vec<Found>, Error> {
-        self.ask(REQUEST_DEADLINE, |api, attempt| match api {
+        self.ask(REFRESH, REQUEST_DEADLINE, |api, attempt| match api {
             Api::V2 => {
                 entries.iter().map(|(key, value)| v2::refresh(attempt, key, value, ttl_s)).collect()
             }
@@ -166,7 +185,7 @@ impl Store {
         value: &str,
         patience: Duration,
     ) -> Result<(), Error> {
-        self.ask(patience, |api, attempt| match api {
+        self.ask(REMOVE, patience, |api, attempt| match api {
             Api::V2 => v2::remove_if(attempt, key, value),
             Api::V3 => self.session.remove_if(attempt, key, value),
         })
@@ -174,10 +193,17 @@ impl Store {
 
     fn ask<T>(
         &self,
+        kind: &'static str,
         patience: Duration,
         ask: impl Fn(Api, Attempt<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.transport.ask(patience, |attempt| ask(self.api(attempt)?, attempt))
+        let outcome = self.transport.ask(patience, |attempt| ask(self.api(attempt)?, attempt));
+        let is_answered = outcome.as_ref().err().is_none_or(Error::is_answer);
+        self.requests.note(kind, is_answered);
+        if is_answered {
+            self.requests.note_answer();
+        }
+        outcome
     }
 
     /// The API to use, which is asked for where nobody has said it; once, because something

@@ -111,6 +111,7 @@ pub(super) fn look_requests() -> (LookRequests, LookRequested) {
 #[derive(Debug)]
 pub(crate) struct Looker {
     pub(super) address: docker::Address,
+    pub(super) counts: Arc<docker::Counts>,
     pub(super) scope: Scope,
     /// Asked for once, before the first look.
     pub(super) needs_host_name: bool,
@@ -120,7 +121,7 @@ pub(crate) struct Looker {
 
 impl Looker {
     pub(crate) fn run(mut self, stop: &Stop) {
-        let mut client = Client::new(self.address.clone());
+        let mut client = Client::counted(self.address.clone(), Arc::clone(&self.counts));
         let mut running = Running::default();
         let mut backoff = Backoff::for_requests();
         loop {
@@ -166,6 +167,7 @@ impl Looker {
 #[derive(Debug)]
 pub(crate) struct EventWatcher {
     pub(super) address: docker::Address,
+    pub(super) counts: Arc<docker::Counts>,
     pub(super) scope: Scope,
     pub(super) looks: LookRequests,
     pub(super) reports: Sender<Report>,
@@ -173,7 +175,7 @@ pub(crate) struct EventWatcher {
 
 impl EventWatcher {
     pub(crate) fn run(self, stop: &Stop) {
-        let client = Client::new(self.address.clone());
+        let client = Client::counted(self.address.clone(), Arc::clone(&self.counts));
         let mut backoff = Backoff::for_requests();
         loop {
             let problem = match client.events() {

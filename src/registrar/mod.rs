@@ -28,6 +28,7 @@ mod withdrawal;
 use std::{
     collections::HashSet,
     mem,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -45,7 +46,7 @@ use self::{
     wanted::{Judged, Verdict},
 };
 use crate::{
-    docker::Port,
+    docker::{self, Port},
     etcd::{self, Found, Store},
     outage::Outage,
     pulse::Pulse,
@@ -117,15 +118,19 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         // Most containers of a host are nobody's business.
         Source::Fixed { .. } | Source::Host { .. } => (Scope::Host, Level::Debug),
     };
+    let docker_counts = Arc::<docker::Counts>::default();
     let docker = config.target.docker().map(|docker| {
         let watcher = EventWatcher {
             address: docker.clone(),
+            counts: Arc::clone(&docker_counts),
             scope: scope.clone(),
             looks: looks.clone(),
             reports: reports_in.clone(),
         };
         let (address, needs_host_name) = (docker.clone(), config.target.names_the_host());
-        let looker = Looker { address, scope, needs_host_name, requests, reports: reports_in };
+        let counts = Arc::clone(&docker_counts);
+        let reports = reports_in;
+        let looker = Looker { address, counts, scope, needs_host_name, requests, reports };
         (watcher, looker)
     });
     let (targets, targets_out) = crossbeam_channel::unbounded();
@@ -156,6 +161,7 @@ pub(crate) fn threads(config: Config, store: Store) -> Threads {
         is_introduced: false,
         etcd_outage: Outage::default(),
         docker_outage: Outage::default(),
+        docker_counts,
         events: Following::default(),
     };
     Threads { registrar, docker, checker, questions }
@@ -193,6 +199,7 @@ pub(crate) struct Registrar {
     is_introduced: bool,
     etcd_outage: Outage,
     docker_outage: Outage,
+    docker_counts: Arc<docker::Counts>,
     events: Following,
 }
 
@@ -247,13 +254,16 @@ impl Registrar {
         let entries = self.core.entries().map(|(key, value, status)| {
             (key.to_owned(), value.to_owned(), overview::in_words(status))
         });
-        let docker = self.target.docker().map(ToString::to_string);
-        let docker = docker.map(|docker| self.docker_outage.reach(docker, self.has_looked));
+        let docker::Counts { requests, events } = &*self.docker_counts;
+        let docker = self.target.docker().map(|docker| {
+            let reach = self.docker_outage.reach(docker.to_string(), self.has_looked, requests);
+            (reach, events.get())
+        });
         let member = self.store.member().to_string();
         Overview {
             has_reconciled: self.has_reconciled,
             entries: entries.collect(),
-            etcd: self.etcd_outage.reach(member, self.is_introduced),
+            etcd: self.etcd_outage.reach(member, self.is_introduced, self.store.requests()),
             docker,
         }
     }

@@ -18,8 +18,8 @@ pub(crate) struct Overview {
     /// Keys, values, and how they do, in words.
     pub(crate) entries: Vec<(String, String, &'static str)>,
     pub(crate) etcd: Reach,
-    /// Absent for a fixed address.
-    pub(crate) docker: Option<Reach>,
+    /// And how many events came from it. Absent for a fixed address.
+    pub(crate) docker: Option<(Reach, u64)>,
 }
 
 /// Asks the registrar.

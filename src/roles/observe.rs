@@ -1,13 +1,16 @@
 //! What is told of a running role: gathered when somebody asks, and not before.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::{
-    admin::{Connections, Instance, Listener, Party, Registration, Service, Source, Status},
+    admin::{
+        Connections, Instance, Listener, Party, Process, Registration, Service, Source, Status,
+    },
     outage::Reach,
     poller::Followed,
     registrar::{Overview, Questions},
@@ -59,6 +62,7 @@ impl Role {
             ready: !draining,
             reason: draining.then(|| "it is draining".to_owned()),
             draining,
+            process: Process::read(),
             listeners: Vec::new(),
             connections: None,
             services: Vec::new(),
@@ -71,6 +75,7 @@ impl Role {
 
 impl Carrier {
     fn status(&self, mut status: Status) -> Status {
+        self.connections.tally();
         let etcd = self.followed.as_ref().map(|followed| followed.etcd());
         // Several listeners may be of one service.
         let mut pools: Vec<&Arc<Pool>> = Vec::new();
@@ -80,16 +85,19 @@ impl Carrier {
             }
         }
         for pool in pools {
-            let name = pool.name().to_owned();
             let stale_s = etcd.as_ref().and_then(|(reach, failing)| {
                 let (lasted, _) = reach.silence.as_ref()?;
-                failing.contains(&name).then_some(lasted.as_secs())
+                failing.contains(pool.name()).then_some(lasted.as_secs())
             });
+            let name = new_name(pool.name(), &status.services);
             let instances: Vec<Instance> = pool.known().into_iter().map(instance).collect();
-            if instances.is_empty() {
+            if !instances.iter().any(Instance::is_registered) {
                 status = not_ready(status, format!("{name} has no instance"));
             }
-            status.services.push(Service { name, stale_s, instances });
+            let clients = pool.clients();
+            let (held, unserved, waits) =
+                (clients.held(), by_name(clients.unserved()), clients.waits.read());
+            status.services.push(Service { name, stale_s, held, unserved, waits, instances });
         }
         let listener = |(name, address): &(String, SocketAddr)| Listener {
             name: name.clone(),
@@ -107,6 +115,18 @@ impl Carrier {
     }
 }
 
+/// `name`, or what tells it from those that are called so already: several ports may be
+/// forwarded to the same upstreams.
+fn new_name(name: &str, services: &[Service]) -> String {
+    let mut new = name.to_owned();
+    let mut count = 1;
+    while services.iter().any(|service| service.name == new) {
+        count += 1;
+        new = format!("{name} #{count}");
+    }
+    new
+}
+
 fn of_registrar(overview: Overview, status: Status) -> Status {
     let Overview { has_reconciled, entries, etcd, docker } = overview;
     let registration = |(key, value, state): (String, String, &str)| Registration {
@@ -117,7 +137,7 @@ fn of_registrar(overview: Overview, status: Status) -> Status {
     let status = Status {
         registrations: entries.into_iter().map(registration).collect(),
         etcd: Some(party(etcd)),
-        docker: docker.map(party),
+        docker: docker.map(|(reach, events)| Party { events: Some(events), ..party(reach) }),
         ..status
     };
     if has_reconciled {
@@ -133,16 +153,40 @@ fn not_ready(status: Status, why: String) -> Status {
     Status { ready: false, reason: status.reason.or(Some(why)), ..status }
 }
 
-fn instance(Known { address, weight, open, ejected }: Known) -> Instance {
-    let ejected_s = ejected.as_ref().map(Duration::as_secs);
-    Instance { address: address.to_string(), weight, open, ejected_s }
+fn instance(known: Known) -> Instance {
+    let Known { address, weight, origin, age, left, ejected, problem, tally } = known;
+    let seconds = |duration: Option<Duration>| duration.as_ref().map(Duration::as_secs);
+    Instance {
+        address: address.to_string(),
+        origin,
+        weight,
+        age_s: age.as_secs(),
+        left_s: seconds(left),
+        open: tally.open(),
+        ejected_s: seconds(ejected),
+        problem,
+        served: tally.served.get(),
+        reset: tally.reset.get(),
+        failures: by_name(tally.failures()),
+        ejections: tally.ejections.get(),
+        bytes_up: tally.bytes_up.get(),
+        bytes_down: tally.bytes_down.get(),
+        dials: tally.dials.read(),
+        first_bytes: tally.first_bytes.read(),
+    }
 }
 
-fn party(Reach { address, has_answered, silence }: Reach) -> Party {
+fn by_name(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
+    counts.map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+fn party(reach: Reach) -> Party {
+    let Reach { address, has_answered, silence, since_answer, requests } = reach;
     let answers = match &silence {
         Some(_) => Some(false),
         None => has_answered.then_some(true),
     };
     let (silent_s, problem) = silence.map(|(lasted, why)| (lasted.as_secs(), why)).unzip();
-    Party { address, answers, silent_s, problem }
+    let since_answer_s = since_answer.as_ref().map(Duration::as_secs_f64);
+    Party { address, answers, silent_s, problem, since_answer_s, requests, events: None }
 }

@@ -11,12 +11,13 @@ use log::debug;
 use super::{
     Connections, Settings,
     connections::Entry,
-    copy::{Link, Side},
+    copy::{Link, Side, Target},
     crew::{Crew, Job},
-    dial::{self, OwnListeners, Unserved},
+    dial::{self, Dialled, OwnListeners},
     listener::Listener,
     pipes::Pipes,
     pool::Pool,
+    tally::Unserved,
 };
 use crate::{logging, report};
 
@@ -99,8 +100,10 @@ impl Service {
 #[inline(never)]
 fn serve(service: &Arc<Service>, entry: Entry) {
     let started = Instant::now();
+    service.pool.clients().came();
     let dialled = dial::dial(&service.pool, &service.settings, &service.own, &entry.link);
-    let (stream, target) = match dialled {
+    service.pool.clients().went_on();
+    let Dialled { stream, target } = match dialled {
         Ok(dialled) => dialled,
         Err(unserved) => {
             entry.link.reset_on_close();
@@ -108,6 +111,7 @@ fn serve(service: &Arc<Service>, entry: Entry) {
             return;
         }
     };
+    service.pool.clients().waits.observe(target.connected - started);
     entry.link.target.get_or_init(|| target);
     entry.link.upstream.get_or_init(|| Side::new(stream));
     let connection = Arc::new(Connection { entry, started, service: Arc::clone(service) });
@@ -120,10 +124,11 @@ fn serve(service: &Arc<Service>, entry: Entry) {
     link.copy(client, upstream, &service.pipes);
 }
 
-/// The line of a connection that had no upstream. A frame of its own, as `serve` has one.
+/// The end of a connection that had no upstream. A frame of its own, as `serve` has one.
 #[cold]
 #[inline(never)]
 fn note_unserved(link: &Link, started: Instant, unserved: Unserved) {
+    link.pool.clients().unserved_for(unserved);
     debug!(
         "{}: nothing served {} for {}: {unserved}, reset",
         link.pool.name(),
@@ -152,10 +157,11 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let (client, upstream) = self.sides();
         let Connection { entry, started, service } = &*self;
-        let target = entry.link.target.get().expect("it is dialled");
-        service.pool.closed(target);
+        let Target { address, tally, .. } = entry.link.target.get().expect("it is dialled");
+        entry.link.tally();
+        tally.closed(entry.link.is_broken());
         debug!(
-            "{}: {target} served {} for {}: {} bytes up, {} bytes down{}",
+            "{}: {address} served {} for {}: {} bytes up, {} bytes down{}",
             service.pool.name(),
             entry.link.client_address(),
             report::duration(started.elapsed()),

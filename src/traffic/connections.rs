@@ -91,6 +91,11 @@ impl Connections {
         self.table().open.iter().map(|(id, link)| (*id, Arc::clone(link))).collect()
     }
 
+    /// Adds to the tallies of all instances what open connections have moved so far.
+    pub(crate) fn tally(&self) {
+        self.all().iter().for_each(|(_, link)| link.tally());
+    }
+
     /// How many may be open at the same time.
     pub(crate) fn most(&self) -> usize {
         self.max

@@ -11,7 +11,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{io::Errno, pipe::SpliceFlags};
@@ -20,6 +20,7 @@ use super::{
     pipes::{Pipe, Pipes},
     pool::Pool,
     sockets::{self, State},
+    tally::Tally,
 };
 use crate::address::HostPort;
 
@@ -53,12 +54,17 @@ pub(super) struct Side {
     is_read_out: AtomicBool,
     /// Bytes read from this side.
     pub(super) bytes: AtomicU64,
+    /// Those of them that were added to the tally of its instance.
+    tallied: AtomicU64,
+    /// When the first of them were read.
+    first: OnceLock<Instant>,
 }
 
 impl Side {
     pub(super) fn new(stream: TcpStream) -> Self {
         let (is_write_shut, is_read_out) = (AtomicBool::new(false), AtomicBool::new(false));
-        Side { stream, is_write_shut, is_read_out, bytes: AtomicU64::new(0) }
+        let (bytes, tallied, first) = (AtomicU64::new(0), AtomicU64::new(0), OnceLock::new());
+        Side { stream, is_write_shut, is_read_out, bytes, tallied, first }
     }
 
     /// Whether this side was reset, as far as poll(2) can tell.
@@ -79,8 +85,25 @@ impl Side {
     }
 
     fn count(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.bytes.fetch_add(bytes as u64, Ordering::Relaxed) == 0 && bytes > 0 {
+            self.first.get_or_init(Instant::now);
+        }
     }
+
+    /// How many bytes were read since the last time.
+    fn bytes_to_tally(&self) -> u64 {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        // Several threads may do this, and an older number come later.
+        bytes.saturating_sub(self.tallied.fetch_max(bytes, Ordering::Relaxed))
+    }
+}
+
+/// Where a connection goes.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) address: HostPort,
+    pub(super) tally: Arc<Tally>,
+    pub(super) connected: Instant,
 }
 
 /// A client and, once it is dialled, its upstream.
@@ -90,8 +113,10 @@ pub(super) struct Link {
     pub(super) peer: SocketAddr,
     pub(super) client: Side,
     pub(super) upstream: OnceLock<Side>,
-    /// The address that was dialled, set before `upstream`.
-    pub(super) target: OnceLock<HostPort>,
+    /// What was dialled, set before `upstream`.
+    pub(super) target: OnceLock<Target>,
+    /// Whether the first byte of the upstream was added to the tally.
+    has_tallied_first: AtomicBool,
     /// Something that was sent cannot be delivered: both sides must see a reset.
     is_broken: AtomicBool,
 }
@@ -115,6 +140,7 @@ impl Link {
             client: Side::new(client),
             upstream: OnceLock::new(),
             target: OnceLock::new(),
+            has_tallied_first: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
         }
     }
@@ -163,7 +189,26 @@ impl Link {
 
     /// The address it goes to, if that is no longer in its pool.
     pub(super) fn removed_target(&self) -> Option<&HostPort> {
-        self.target.get().filter(|target| !self.pool.has(target))
+        let address = &self.target.get()?.address;
+        (!self.pool.has(address)).then_some(address)
+    }
+
+    /// Adds to the tally of its instance what happened since the last time. At its end and
+    /// when somebody asks, so that copying costs no more than it must.
+    pub(super) fn tally(&self) {
+        let (Some(target), Some(upstream)) = (self.target.get(), self.upstream.get()) else {
+            return;
+        };
+        let Target { tally, connected, .. } = target;
+        tally.bytes_up.add(self.client.bytes_to_tally());
+        tally.bytes_down.add(upstream.bytes_to_tally());
+        if let Some(first) = upstream.first.get()
+            && !self.has_tallied_first.swap(true, Ordering::Relaxed)
+        {
+            // What the client has sent when the upstream spoke is what it answers.
+            let asked = self.client.first.get().filter(|asked| *asked <= first);
+            tally.first_bytes.observe(*first - *asked.unwrap_or(connected));
+        }
     }
 
     /// Copies from `from` to `to` until the direction ends.

@@ -2,22 +2,20 @@
 //! again until the client has waited long enough.
 
 use std::{
-    fmt,
     io::{self, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
-use log::{info, warn};
-use rustix::io::Errno;
-
 use super::{
     Settings,
-    copy::Link,
+    copy::{Link, Target},
     pool::{News, Pool},
     sockets::{self, State},
+    tally::{DialFailure, Unserved},
 };
 use crate::{address::HostPort, connect, report};
+use log::{info, warn};
 
 /// The pauses between two rounds through all addresses: a restarted server is
 /// registered a moment before it listens, so the first come quickly.
@@ -58,35 +56,11 @@ fn is_local(ip: IpAddr) -> bool {
     ip.is_loopback() || source().is_ok_and(|source| source == ip)
 }
 
-/// Whether a dial failed for want of something on our own side, which says nothing
-/// about the upstream.
-fn is_ours(error: &io::Error) -> bool {
-    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    connect::is_one_of(error, &ours)
-}
-
-/// Why a client got no upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unserved {
-    /// There was none for `settings.wait`.
-    InVain,
-    /// The client gave up.
-    GaveUp,
-    /// The pool was closed.
-    Ending,
-    /// No thread could be made to serve it.
-    NoThread,
-}
-
-impl fmt::Display for Unserved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Unserved::InVain => "it waited in vain",
-            Unserved::GaveUp => "it gave up",
-            Unserved::Ending => "the process is ending",
-            Unserved::NoThread => "there is no thread for it",
-        })
-    }
+/// An upstream that took a client.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pub(super) stream: TcpStream,
+    pub(super) target: Target,
 }
 
 /// Connects to an upstream of `pool`.
@@ -95,7 +69,7 @@ pub(super) fn dial(
     settings: &Settings,
     own: &OwnListeners,
     link: &Link,
-) -> Result<(TcpStream, HostPort), Unserved> {
+) -> Result<Dialled, Unserved> {
     let deadline = Instant::now() + settings.wait;
     let mut pause = RETRY_MIN;
     // Of the last attempt, in whichever round.
@@ -117,8 +91,8 @@ pub(super) fn dial(
             {
                 break;
             }
-            if let Some(stream) = round.try_target(&target) {
-                return Ok((stream, target));
+            if let Some(dialled) = round.try_target(&target) {
+                return Ok(dialled);
             }
         }
         problem = round.problem;
@@ -174,11 +148,11 @@ struct Problem {
 }
 
 impl Round<'_> {
-    fn try_target(&mut self, target: &HostPort) -> Option<TcpStream> {
+    fn try_target(&mut self, target: &HostPort) -> Option<Dialled> {
         let addresses = match connect::resolve(target) {
             Ok(addresses) => addresses,
             Err(error) => {
-                self.failed(target, &error);
+                self.failed(target, DialFailure::Unresolved, &error);
                 return None;
             }
         };
@@ -188,18 +162,24 @@ impl Round<'_> {
             }
             self.tried.push(address);
             if self.own.contains(address) {
-                self.failed(target, &io::Error::other("this is our own listener"));
+                let own = io::Error::other("this is our own listener");
+                self.failed(target, DialFailure::OwnListener, &own);
                 continue;
             }
+            let started = Instant::now();
             match self.connect(address) {
                 Ok(stream) => {
-                    if let Some(lasted) = self.pool.opened(target) {
+                    let connected = Instant::now();
+                    let (tally, outage) = self.pool.opened(target);
+                    tally.dials.observe(connected - started);
+                    if let Some(lasted) = outage {
                         let lasted = report::duration(lasted);
                         info!("{}: reachable again after {lasted}", self.pool.name());
                     }
-                    return Some(stream);
+                    let target = Target { address: target.clone(), tally, connected };
+                    return Some(Dialled { stream, target });
                 }
-                Err(error) => self.failed(target, &error),
+                Err(error) => self.failed(target, DialFailure::of(&error), &error),
             }
         }
         None
@@ -216,12 +196,13 @@ impl Round<'_> {
         Ok(stream)
     }
 
-    fn failed(&mut self, target: &HostPort, error: &io::Error) {
-        let is_ours = is_ours(error);
-        if !is_ours && self.pool.eject(target, self.settings.eject) {
-            let period = report::duration(self.settings.eject);
+    fn failed(&mut self, target: &HostPort, failure: DialFailure, error: &io::Error) {
+        let (problem, period) = (error.to_string(), self.settings.eject);
+        if self.pool.failed(target, failure, &problem, period) {
+            let period = report::duration(period);
             warn!("{}: {target} is tried last, for {period} at a time: {error}", self.pool.name());
         }
+        let is_ours = failure == DialFailure::OwnLimits;
         self.problem = Some(Problem { text: format!("{target}: {error}"), is_ours });
     }
 }

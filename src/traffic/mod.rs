@@ -16,6 +16,7 @@ mod pool;
 mod proxy_header;
 mod sockets;
 mod sweeper;
+mod tally;
 
 use std::{sync::Arc, time::Duration};
 

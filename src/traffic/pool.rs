@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::balance::{self, Balance};
+use super::{
+    balance::{self, Balance},
+    tally::{Clients, DialFailure, Tally},
+};
 use crate::{
     address::HostPort,
     outage::{Outage, QUIET},
@@ -28,12 +31,14 @@ pub(crate) struct Upstream {
     /// Its share of new connections, among the weights of the others; 0 gets one
     /// only when all others fail.
     pub(crate) weight: u64,
+    /// Where it was found, for people.
+    pub(crate) origin: Option<String>,
 }
 
 impl Upstream {
-    /// Of weight 1, without an alternative.
+    /// Of weight 1, without an alternative, from nowhere in particular.
     pub(crate) fn new(address: HostPort) -> Self {
-        Upstream { address, alternative: None, weight: 1 }
+        Upstream { address, alternative: None, weight: 1, origin: None }
     }
 }
 
@@ -47,16 +52,27 @@ pub(super) struct Snapshot {
     schedule: Vec<usize>,
 }
 
-/// One upstream, and what is known of it.
-#[derive(Debug, PartialEq, Eq)]
+/// One address, and what is known of it.
+#[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) address: HostPort,
-    pub(crate) weight: u64,
-    /// Connections that are open.
-    pub(crate) open: usize,
+    /// Absent when it is not an upstream's own address, or not any more.
+    pub(crate) weight: Option<u64>,
+    pub(crate) origin: Option<String>,
+    /// For how long it has been known.
+    pub(crate) age: Duration,
+    /// For how long it has not been among the upstreams any more.
+    pub(crate) left: Option<Duration>,
     /// For how long it is still tried last.
     pub(crate) ejected: Option<Duration>,
+    /// Why it could not be dialled, if it has not answered since.
+    pub(crate) problem: Option<String>,
+    pub(crate) tally: Arc<Tally>,
 }
+
+/// What was counted of an address that left is told for so long: whoever collects it
+/// comes by once a minute, or more often.
+const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// So many changes are named in a log line.
 const MOST_SHOWN: usize = 10;
@@ -99,20 +115,39 @@ pub(super) enum News {
 struct Learned {
     /// Until when an address that failed is tried last.
     ejected: HashMap<HostPort, Instant>,
-    /// Addresses that failed and have not answered since.
-    failing: HashSet<HostPort>,
-    /// Connections that are open now.
-    open: HashMap<HostPort, usize>,
+    /// Addresses that failed and have not answered since, and why.
+    failing: HashMap<HostPort, String>,
+    /// Every address that may be dialled, or could be lately.
+    seen: HashMap<HostPort, Seen>,
     /// Since when nothing could be reached.
     outage: Outage,
     /// Whether the last failure in it was for want of something on our own side.
     outage_is_ours: bool,
 }
 
+/// One address, for as long as it is remembered.
+#[derive(Debug)]
+struct Seen {
+    since: Instant,
+    left: Option<Instant>,
+    tally: Arc<Tally>,
+}
+
+impl Seen {
+    fn new(left: Option<Instant>) -> Self {
+        Seen { since: Instant::now(), left, tally: Arc::default() }
+    }
+
+    fn is_remembered(&self) -> bool {
+        self.tally.open() > 0 || self.left.is_none_or(|left| left.elapsed() < REMEMBERED)
+    }
+}
+
 /// The upstreams of one service.
 #[derive(Debug)]
 pub(crate) struct Pool {
     name: String,
+    clients: Clients,
     current: RwLock<Arc<Snapshot>>,
     /// The upstream whose turn it is, counted without end.
     turn: AtomicUsize,
@@ -129,6 +164,7 @@ impl Pool {
     pub(crate) fn new(name: String, balance: Balance) -> Self {
         Pool {
             name,
+            clients: Clients::default(),
             current: RwLock::default(),
             turn: AtomicUsize::new(0),
             balance,
@@ -142,6 +178,11 @@ impl Pool {
         &self.name
     }
 
+    /// What is counted of its clients.
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
     /// How many upstreams there are now.
     pub(crate) fn count(&self) -> usize {
         self.snapshot().upstreams.len()
@@ -153,17 +194,34 @@ impl Pool {
         snapshot.upstreams.iter().map(|upstream| upstream.address.clone()).collect()
     }
 
-    /// The upstreams there are now, and what dialling has learned of them.
+    /// The upstreams there are now, then what else was dialled lately, and what dialling
+    /// has learned of all of them.
     pub(crate) fn known(&self) -> Vec<Known> {
         let (snapshot, now) = (self.snapshot(), Instant::now());
-        let learned = self.learned();
-        let known = |Upstream { address, weight, .. }: &Upstream| Known {
+        let mut learned = self.learned();
+        learned.seen.retain(|_, seen| seen.is_remembered());
+        let Learned { ejected, failing, seen, .. } = &*learned;
+        let known = |address: &HostPort, seen: &Seen| Known {
             address: address.clone(),
-            weight: *weight,
-            open: learned.open.get(address).copied().unwrap_or(0),
-            ejected: learned.ejected.get(address).and_then(|u| u.checked_duration_since(now)),
+            weight: None,
+            origin: None,
+            age: now.saturating_duration_since(seen.since),
+            left: seen.left.map(|left| now.saturating_duration_since(left)),
+            ejected: ejected.get(address).and_then(|until| until.checked_duration_since(now)),
+            problem: failing.get(address).cloned(),
+            tally: Arc::clone(&seen.tally),
         };
-        snapshot.upstreams.iter().map(known).collect()
+        let upstream = |Upstream { address, weight, origin, .. }: &Upstream| {
+            let known = known(address, seen.get(address)?);
+            Some(Known { weight: Some(*weight), origin: origin.clone(), ..known })
+        };
+        let mut all: Vec<Known> = snapshot.upstreams.iter().filter_map(upstream).collect();
+        let own: HashSet<&HostPort> = snapshot.upstreams.iter().map(|it| &it.address).collect();
+        let mut others: Vec<(&HostPort, &Seen)> =
+            seen.iter().filter(|(address, _)| !own.contains(address)).collect();
+        others.sort_by_key(|(address, _)| address.to_string());
+        all.extend(others.into_iter().map(|(address, seen)| known(address, seen)));
+        all
     }
 
     /// Whether `address` is one that may be dialled now.
@@ -203,10 +261,15 @@ impl Pool {
         let mut learned = self.learned();
         for address in &change.added {
             learned.ejected.remove(address);
+            let Seen { tally, .. } =
+                learned.seen.remove(address).unwrap_or_else(|| Seen::new(None));
+            learned.seen.insert(address.clone(), Seen { tally, ..Seen::new(None) });
         }
         for address in &change.removed {
             learned.failing.remove(address);
+            learned.seen.get_mut(address).expect("it was added").left = Some(Instant::now());
         }
+        learned.seen.retain(|_, seen| seen.is_remembered());
         drop(learned);
         self.arrived.notify_all();
         Some(change)
@@ -259,8 +322,9 @@ impl Pool {
         let mut learned = self.learned();
         let now = Instant::now();
         learned.ejected.retain(|_, until| *until > now);
-        let Learned { ejected, open, .. } = &*learned;
-        let open_now = |upstream: &Upstream| open.get(&upstream.address).copied().unwrap_or(0);
+        let Learned { ejected, seen, .. } = &*learned;
+        let open_now =
+            |upstream: &Upstream| seen.get(&upstream.address).map_or(0, |seen| seen.tally.open());
         let order = balance::order(self.balance, upstreams, first, open_now, client);
         let addresses = order.into_iter().flat_map(|index| {
             let Upstream { address, alternative, .. } = &upstreams[index];
@@ -272,33 +336,44 @@ impl Pool {
         first
     }
 
-    /// Notes that `address` failed. Returns whether that is news.
-    pub(super) fn eject(&self, address: &HostPort, period: Duration) -> bool {
+    /// What is counted of `address`, which may have left since it was chosen.
+    fn tally(&self, learned: &mut Learned, address: &HostPort) -> Arc<Tally> {
+        let left = || (!self.has(address)).then(Instant::now);
+        let seen = learned.seen.entry(address.clone()).or_insert_with(|| Seen::new(left()));
+        Arc::clone(&seen.tally)
+    }
+
+    /// Notes that `address` could not be dialled. What is not its own fault ejects nobody.
+    /// Returns whether it was ejected, and that is news.
+    pub(super) fn failed(
+        &self,
+        address: &HostPort,
+        failure: DialFailure,
+        problem: &str,
+        period: Duration,
+    ) -> bool {
         let mut learned = self.learned();
-        learned.ejected.insert(address.clone(), Instant::now() + period);
-        learned.failing.insert(address.clone())
+        let tally = self.tally(&mut learned, address);
+        tally.failed(failure);
+        if failure == DialFailure::OwnLimits {
+            return false;
+        }
+        if learned.ejected.insert(address.clone(), Instant::now() + period).is_none() {
+            tally.ejections.add(1);
+        }
+        learned.failing.insert(address.clone(), problem.to_owned()).is_none()
     }
 
     /// Notes that `address` answered, with a connection that is open from now on.
-    /// Returns how long nothing could be reached, if that ends with it.
-    pub(super) fn opened(&self, address: &HostPort) -> Option<Duration> {
+    /// Returns its tally, and how long nothing could be reached, if that ends with it.
+    pub(super) fn opened(&self, address: &HostPort) -> (Arc<Tally>, Option<Duration>) {
         let mut learned = self.learned();
         learned.ejected.remove(address);
         learned.failing.remove(address);
-        *learned.open.entry(address.clone()).or_default() += 1;
+        let tally = self.tally(&mut learned, address);
+        tally.opened();
         let quiet = if learned.outage_is_ours { QUIET } else { Duration::ZERO };
-        learned.outage.ended_for(Instant::now(), quiet)
-    }
-
-    /// Notes that a connection to `address` has ended.
-    pub(super) fn closed(&self, address: &HostPort) {
-        let mut learned = self.learned();
-        if let Some(open) = learned.open.get_mut(address) {
-            *open -= 1;
-            if *open == 0 {
-                learned.open.remove(address);
-            }
-        }
+        (tally, learned.outage.ended_for(Instant::now(), quiet))
     }
 
     /// Notes that nothing could be reached, for the want of something on our own side if
@@ -338,6 +413,10 @@ mod tests {
         pool.candidates(&pool.snapshot(), [192, 0, 2, 1].into())
     }
 
+    fn eject(pool: &Pool, address: &str, period: Duration) -> bool {
+        pool.failed(&address.parse().unwrap(), DialFailure::Refused, "refused", period)
+    }
+
     fn first_of(pool: &Pool) -> String {
         candidates(pool)[0].to_string()
     }
@@ -347,8 +426,8 @@ mod tests {
         let pool = pool(&["a:1", "b:1", "c:1"]);
         let turns: Vec<String> = (0..6).map(|_| first_of(&pool)).collect();
         assert_eq!(turns, ["a:1", "b:1", "c:1", "a:1", "b:1", "c:1"]);
-        assert!(pool.eject(&"a:1".parse().unwrap(), Duration::from_secs(60)));
-        assert!(!pool.eject(&"a:1".parse().unwrap(), Duration::from_secs(60)));
+        assert!(eject(&pool, "a:1", Duration::from_secs(60)));
+        assert!(!eject(&pool, "a:1", Duration::from_secs(60)));
         for _ in 0..6 {
             let order = candidates(&pool);
             assert_eq!(order.len(), 3);
@@ -361,10 +440,9 @@ mod tests {
     #[test]
     fn an_ejection_ends_with_its_period_and_with_a_new_registration() {
         let pool = pool(&["a:1", "b:1"]);
-        let a = "a:1".parse().unwrap();
-        pool.eject(&a, Duration::ZERO);
+        eject(&pool, "a:1", Duration::ZERO);
         assert!((0..2).any(|_| first_of(&pool) == "a:1"));
-        pool.eject(&a, Duration::from_secs(60));
+        eject(&pool, "a:1", Duration::from_secs(60));
         pool.publish(vec![upstream("b:1")]);
         pool.publish(vec![upstream("a:1"), upstream("b:1")]);
         assert!((0..2).any(|_| first_of(&pool) == "a:1"));
@@ -374,10 +452,9 @@ mod tests {
     fn the_least_loaded_upstream_is_tried_first() {
         let pool = Pool::new("test".to_owned(), Balance::LeastConn);
         pool.publish(vec![upstream("a:1"), upstream("b:1")]);
-        let a: HostPort = "a:1".parse().unwrap();
-        pool.opened(&a);
+        let (tally, _) = pool.opened(&"a:1".parse().unwrap());
         assert!((0..4).all(|_| first_of(&pool) == "b:1"));
-        pool.closed(&a);
+        tally.closed(false);
         assert!((0..4).any(|_| first_of(&pool) == "a:1"));
     }
 
@@ -389,6 +466,27 @@ mod tests {
         let order = candidates(&pool);
         let order: Vec<String> = order.iter().map(ToString::to_string).collect();
         assert_eq!(order, ["10.0.0.1:1", "db:1", "b:1"]);
+    }
+
+    #[test]
+    fn what_was_counted_of_an_address_outlives_its_entry_and_its_connections() {
+        let pool = pool(&["a:1", "b:1"]);
+        let (tally, _) = pool.opened(&"a:1".parse().unwrap());
+        eject(&pool, "b:1", Duration::from_secs(60));
+        pool.publish(vec![upstream("b:1")]);
+        let known = pool.known();
+        let [b, a] = &known[..] else { panic!("{known:?}") };
+        assert_eq!((b.weight, b.left, b.problem.as_deref()), (Some(1), None, Some("refused")));
+        assert_eq!((b.tally.ejections.get(), b.tally.served.get()), (1, 0));
+        assert!(a.left.is_some() && a.weight.is_none() && a.tally.open() == 1);
+        let left = |age| pool.learned().seen.get_mut(&a.address).unwrap().left = Some(age);
+        left(Instant::now().checked_sub(REMEMBERED).unwrap());
+        assert_eq!(pool.known().len(), 2, "a connection to it is open");
+        tally.closed(true);
+        assert_eq!((tally.open(), tally.reset.get()), (0, 1));
+        assert_eq!(pool.known().len(), 1);
+        pool.publish(vec![upstream("a:1"), upstream("b:1")]);
+        assert!(pool.known().iter().all(|known| known.left.is_none()));
     }
 
     #[test]

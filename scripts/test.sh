@@ -12,6 +12,10 @@ cd "$here/.."
 "$here/packages.sh" etcd-server:etcd redis-server:redis-server redis-tools:redis-cli \
     openssl:openssl
 
+# Large, and only for the tests of the page and of what Prometheus makes of the metrics,
+# which say that they are skipped where there is none.
+"$here/packages.sh" chromium-driver:chromedriver prometheus:promtool fonts-dejavu-core || true
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 

@@ -28,6 +28,7 @@ mod generated;
 mod helpers;
 mod links;
 mod logs;
+mod page;
 mod proxy;
 mod readiness;
 mod register;

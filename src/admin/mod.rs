@@ -28,6 +28,9 @@ pub(crate) type Source = Arc<dyn Fn() -> Status + Send + Sync>;
 /// that sends nothing.
 pub(crate) const THREADS: usize = 4;
 
+/// Draws /status; all of it is here, so that it works where nothing else can be reached.
+const PAGE: &str = include_str!("page.html");
+
 /// Between two attempts to accept, when it fails.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -84,6 +87,10 @@ impl Admin {
 
 fn answer(path: &str, source: &Source) -> Answer {
     match path {
+        "/" => {
+            let content_type = "text/html; charset=utf-8";
+            Answer { status: 200, content_type, body: PAGE.to_owned() }
+        }
         "/livez" => Answer::text(200, "ok"),
         "/readyz" => {
             let status = source();
@@ -102,6 +109,6 @@ fn answer(path: &str, source: &Source) -> Answer {
             Ok(body) => Answer { status: 200, content_type: metrics::CONTENT_TYPE, body },
             Err(error) => Answer::text(503, &error.to_string()),
         },
-        _ => Answer::text(404, "there are /livez, /readyz, /status and /metrics"),
+        _ => Answer::text(404, "there are /, /livez, /readyz, /status and /metrics"),
     }
 }

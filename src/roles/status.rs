@@ -185,6 +185,7 @@ fn state(service: &Service, instance: &Instance) -> String {
         (Some(left), ..) => format!("left {} ago", seconds(left)),
         (None, Some(ejected), _) => format!("tried last for {}", seconds(ejected)),
         (None, None, Some(stale)) => format!("last known, {} ago", seconds(stale)),
+        (None, None, None) if instance.served == 0 => "not used yet".to_owned(),
         (None, None, None) => "ok".to_owned(),
     }
 }

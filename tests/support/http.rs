@@ -40,7 +40,8 @@ pub(crate) fn ask_as(
     target: &str,
     form: Option<&str>,
 ) -> io::Result<Answer> {
-    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    let mut request =
+        format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     request.push_str(&self::authorization(authorization));
     if let Some(form) = form {
         request.push_str("Content-Type: application/x-www-form-urlencoded\r\n");

@@ -2,6 +2,7 @@
 //! a deadline.
 
 pub(crate) mod ambassador;
+pub(crate) mod browser;
 pub(crate) mod bytes;
 pub(crate) mod cgroup;
 pub(crate) mod client;

@@ -28,6 +28,7 @@ mod generated;
 mod helpers;
 mod links;
 mod logs;
+mod metrics;
 mod page;
 mod proxy;
 mod readiness;

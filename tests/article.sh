@@ -150,6 +150,19 @@ value_is_gone() {
     ! etcd_get >/dev/null && grep -q 'Key not found' "$work/etcdctl.log"
 }
 
+# Whether the engine has asked each of ours how it is, and was told that it is ready.
+all_are_healthy() {
+    local unit
+    for unit in "${units[@]:1}"; do
+        [[ $(docker inspect --format '{{.State.Health.Status}}' "$unit.service") == healthy ]] || return 1
+    done
+}
+
+# What a unit's container says of itself.
+says_of_itself() {
+    docker exec "$1.service" /ambassador status | grep -q "$2"
+}
+
 restart_redis() { docker restart -t 3 redis.service >/dev/null; }
 
 # Whether `docker stop`, as the unit has it, ends a container with exit code 0
@@ -213,6 +226,12 @@ step "etcd holds the published address at $key" within 10 value_is_right
 echo "                 $(etcd_get)"
 step "PING through the ambassador answers PONG" redis_says PING PONG
 step "SET through the ambassador answers OK" redis_says "SET article kept" OK
+
+step "the engine says that all four are healthy" within 20 all_are_healthy
+step "/ambassador status in the registrar says what it keeps" \
+    says_of_itself register-redis-etcd "$key  *registered"
+step "/ambassador status in the proxy says whom it serves" \
+    says_of_itself redis-dyn-amb "^redis-A  $host:"
 
 before=$(docker port redis.service 6379)
 step "docker restart redis.service" restart_redis

@@ -398,7 +398,16 @@ fn resources(max_connections: usize, listeners: usize) -> Result<Resources, Fail
 
 /// Binds where it is told how the process is.
 pub(super) fn bind_admin(address: SocketAddr) -> Result<Admin, Failure> {
-    Admin::bind(address).map_err(|error| not_bound(&address, "admin", &error))
+    Admin::bind(address).map_err(|error| {
+        let error = match error.kind() {
+            // The images all ask for the same port.
+            io::ErrorKind::AddrInUse => {
+                io::Error::new(error.kind(), format!("{error}; --admin takes another port"))
+            }
+            _ => error,
+        };
+        not_bound(&address, "admin", &error)
+    })
 }
 
 /// The line of a listener on stdout.

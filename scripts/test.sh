@@ -41,7 +41,7 @@ RUST_TEST_THREADS=$threads run -- --skip chaos::
 skipped=$(count ignored)
 printf '\n*** Once more, with the v3 API of %s.\n' "$("$v3_etcd" --version | head -n 1)"
 TEST_ETCD_API=v3 TEST_ETCD_BIN=$v3_etcd RUST_TEST_THREADS=$threads run --test ambassador -- \
-    --skip chaos:: proxy:: exec:: register:: register_all:: cluster:: links:: helpers:: logs:: \
+    --skip chaos:: proxy:: exec:: register:: register_all:: cluster:: links:: helpers:: listing:: logs:: \
     etcd_apis:: etcd_auth:: etcd_secure:: etcd_tls:: etcd_v3::
 if timeout 10 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; then
     run --test ambassador -- --ignored --skip chaos::

@@ -27,6 +27,7 @@ mod forward;
 mod generated;
 mod helpers;
 mod links;
+mod listing;
 mod logs;
 mod metrics;
 mod page;

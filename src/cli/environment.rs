@@ -22,6 +22,10 @@ use crate::{
 /// The port at which the 2014 images found etcd.
 const ARTICLES_ETCD_PORT: u16 = 10000;
 
+/// The option of a command that has no variable, because that is another command's:
+/// `AMBASSADOR_CHECK=tcp`, which is for `register`, would make `list` wrong usage.
+const WITHOUT_VARIABLE: (&str, &str) = ("list", "check");
+
 /// Variables by name. Empty ones count as unset.
 #[derive(Debug, Default)]
 pub(crate) struct Environment(BTreeMap<String, String>);
@@ -55,7 +59,7 @@ impl Environment {
         let mut inserted = Vec::new();
         for option in root.get_arguments().chain(command.get_arguments()) {
             let Some(long) = option.get_long() else { continue };
-            let variable = variable(long);
+            let Some(variable) = variable(command.get_name(), long) else { continue };
             let Some(value) = self.get(&variable) else { continue };
             let word = match (option.get_action(), value) {
                 (ArgAction::SetTrue, "true") => format!("--{long}"),
@@ -170,16 +174,17 @@ impl Environment {
     }
 }
 
-/// The variable that says the option `long`.
-fn variable(long: &str) -> String {
-    format!("AMBASSADOR_{}", long.to_ascii_uppercase().replace('-', "_"))
+/// The variable that says the option `long` of `command`.
+fn variable(command: &str, long: &str) -> Option<String> {
+    let name = || format!("AMBASSADOR_{}", long.to_ascii_uppercase().replace('-', "_"));
+    ((command, long) != WITHOUT_VARIABLE).then(name)
 }
 
 /// The variables that say an option of the command called `name`.
 pub(super) fn variables(root: &clap::Command, name: &str) -> Vec<String> {
     let own = root.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
     let options = root.get_arguments().chain(own);
-    options.filter_map(|option| option.get_long().map(variable)).collect()
+    options.filter_map(|option| variable(name, option.get_long()?)).collect()
 }
 
 /// The command, and where it stands: the first word that is no option nor its value.

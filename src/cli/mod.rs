@@ -73,6 +73,7 @@ pub(crate) fn parse(
         TypedCommand::List(list) => Role::List(List {
             service: list.service,
             json: list.json,
+            check: list.check,
             registry: list.etcd.resolve(environment)?,
         }),
         TypedCommand::Env(env) => Role::Env(Env {

@@ -86,6 +86,26 @@ fn a_bad_variable_is_named_and_not_the_flag() {
     assert_eq!(line, "AMBASSADOR_JSON: invalid value 'yes': expected true or false");
 }
 
+/// `AMBASSADOR_CHECK=tcp` is for `register`.
+#[test]
+fn the_check_of_a_list_is_typed_and_never_a_variable() {
+    let check = |words, value| {
+        let invocation = parse_with(words, &[("AMBASSADOR_CHECK", value)]);
+        let Role::List(list) = invocation.unwrap().role else { panic!() };
+        list.check
+    };
+    for value in ["tcp", "true", "false", "nonsense"] {
+        assert!(!check("ambassador list", value), "{value}");
+        assert!(check("ambassador list --check", value), "{value}");
+    }
+    let words = "ambassador register ab 1 s";
+    assert!(register(words, &[("AMBASSADOR_CHECK", "tcp")]).config.has_check);
+    let line = refusal(words, &[("AMBASSADOR_CHECK", "true")]);
+    assert!(line.starts_with("AMBASSADOR_CHECK: invalid value 'true'"), "{line}");
+    let line = refusal("ambassador list --check=tcp", &[]);
+    assert!(line.starts_with("--check"), "{line}");
+}
+
 #[test]
 fn etcd_is_found_where_the_environment_says() {
     let found = |variables: &[(&str, &str)]| members(&proxy("ambassador proxy a 1", variables));

@@ -33,9 +33,10 @@ use crate::{
     args_override_self = true,
     propagate_version = true,
     max_term_width = 100,
-    after_help = "Every option of a command can also be given as the environment variable\n\
-                  AMBASSADOR_<OPTION> (upper case, '-' as '_'); the option wins. Called as simple-amb,\n\
-                  docker-register or dynamic-etcd-amb, the program is forward, register or proxy."
+    after_help = "Every option of a command but list's --check can also be given as the environment\n\
+                  variable AMBASSADOR_<OPTION> (upper case, '-' as '_'); the option wins. Called as\n\
+                  simple-amb, docker-register or dynamic-etcd-amb, the program is forward, register or\n\
+                  proxy."
 )]
 pub(super) struct Typed {
     /// Log more: once for debug, twice for trace.
@@ -258,15 +259,22 @@ pub(super) struct TypedProxy {
 
 /// Prints what is registered.
 ///
-/// Exits with 1 if SERVICE has no instance, or if etcd does not answer for 10 s.
+/// Exits with 1 if SERVICE has no instance, if etcd does not answer for 10 s, or if --check
+/// finds an instance that cannot be reached.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(super) struct TypedList {
     /// Only this service.
     pub(super) service: Option<ServiceName>,
-    /// For programs: an array of {service, instance, host, port, ttl_s, weight, attributes}.
+    /// For programs: an array of {service, instance, host, port, ttl_s, weight, attributes};
+    /// with --check also {reachable, problem, connect_ms, refreshed_s}.
     #[arg(long)]
     pub(super) json: bool,
+    /// Tries to connect to every instance, 32 at a time, for 1 s each (3 s with the lookup of a
+    /// name), and sends nothing; then exits with 1 if some cannot be reached. Not to be given
+    /// as AMBASSADOR_CHECK, which is the --check of register.
+    #[arg(long)]
+    pub(super) check: bool,
     #[command(flatten)]
     pub(super) etcd: TypedEtcd,
 }

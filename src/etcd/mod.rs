@@ -53,6 +53,9 @@ pub(crate) struct Entry {
     pub(crate) value: Option<String>,
     /// Seconds until it expires. Below zero while etcd has no quorum to expire it.
     pub(crate) ttl_s: Option<i64>,
+    /// Whole seconds since it was written or refreshed, where that was asked for; v2 does not
+    /// tell.
+    pub(crate) refreshed_s: Option<i64>,
 }
 
 impl Entry {

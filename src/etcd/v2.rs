@@ -266,7 +266,7 @@ fn position(headers: &HeaderMap) -> Option<Position> {
 fn flatten(nodes: Vec<Node>, entries: &mut Vec<Entry>) {
     for node in nodes {
         let value = if node.dir { None } else { Some(node.value.unwrap_or_default()) };
-        entries.push(Entry { key: node.key, value, ttl_s: node.ttl });
+        entries.push(Entry { key: node.key, value, ttl_s: node.ttl, refreshed_s: None });
         flatten(node.nodes, entries);
     }
 }

@@ -19,7 +19,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use self::{
-    answers::{Done, Granted, KeptAlive, Left, Transaction, text},
+    answers::{Done, Granted, KeptAlive, Left, Life, Transaction, text},
     gateway::{Failure, Gateway, NOT_FOUND},
 };
 use super::{Error, Found, Listing, Position, transport::Attempt};
@@ -66,8 +66,8 @@ impl Session {
         Ok(Listing { entries: entries.into_iter().map(|(entry, _)| entry).collect(), position })
     }
 
-    /// Lists all that is below `directory`, with what is left of its leases, each of which is
-    /// one more question.
+    /// Lists all that is below `directory`, with the lives of its leases, each of which is one
+    /// more question.
     pub(super) fn list_lifetimes(
         &self,
         attempt: Attempt<'_>,
@@ -75,16 +75,17 @@ impl Session {
     ) -> Result<Listing, Error> {
         let range = self.range(attempt, directory)?;
         let position = range.header.position();
-        let mut ttls = BTreeMap::new();
+        let mut lives = BTreeMap::new();
         let mut entries = Vec::new();
         for (mut entry, lease) in range.below(directory, true) {
             if let Some(lease) = lease {
-                let known = ttls.get(&lease).copied();
-                entry.ttl_s = match known {
-                    Some(ttl_s) => ttl_s,
-                    None => self.ttl_s(attempt, &lease)?,
+                let known = lives.get(&lease).copied();
+                let life = match known {
+                    Some(life) => life,
+                    None => self.life(attempt, &lease)?,
                 };
-                ttls.insert(lease, entry.ttl_s);
+                lives.insert(lease, life);
+                Life { ttl_s: entry.ttl_s, refreshed_s: entry.refreshed_s } = life;
             }
             entries.push(entry);
         }
@@ -97,10 +98,10 @@ impl Session {
         self.gateway.must(attempt, "/kv/range", &request)
     }
 
-    fn ttl_s(&self, attempt: Attempt<'_>, lease: &str) -> Result<Option<i64>, Error> {
+    fn life(&self, attempt: Attempt<'_>, lease: &str) -> Result<Life, Error> {
         let left: Left =
             self.gateway.must(attempt, "/lease/timetolive", &json!({ "ID": lease }))?;
-        Ok(Some(left.ttl_s).filter(|ttl_s| *ttl_s >= 0))
+        Ok(left.life())
     }
 
     /// Waits until something changed below `directory` after it was `listed`, or for as

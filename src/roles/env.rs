@@ -29,7 +29,8 @@ impl Env {
             return Err(list::none_registered(&self.registry, &self.service));
         };
         let Row { host, port, address, .. } = first;
-        let variables = variables(&self.alias, self.port, address, host, *port);
+        let address = address.to_string();
+        let variables = variables(&self.alias, self.port, &address, host, *port);
         let lines = variables.iter().map(|(name, value)| format!("{name}={value}\n"));
         report::print(&lines.collect::<String>())
     }

@@ -6,8 +6,12 @@ use log::warn;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Registry;
+use super::{
+    Registry,
+    reachable::{self, Outcome},
+};
 use crate::{
+    address::HostPort,
     backoff::Backoff,
     etcd::{self, Entry, Listing},
     report::{self, Failure},
@@ -26,6 +30,8 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct List {
     pub(crate) service: Option<ServiceName>,
     pub(crate) json: bool,
+    /// Whether the instances can be reached is looked at.
+    pub(crate) check: bool,
     pub(crate) registry: Registry,
 }
 
@@ -40,12 +46,28 @@ pub(super) struct Row {
     weight: Option<u64>,
     attributes: Map<String, Value>,
     #[serde(skip)]
-    pub(super) address: String,
+    pub(super) address: HostPort,
+    #[serde(skip)]
+    refreshed_s: Option<i64>,
+    #[serde(flatten)]
+    checked: Option<Checked>,
+}
+
+/// What `--check` adds to a row.
+#[derive(Debug, Serialize)]
+struct Checked {
+    reachable: bool,
+    problem: Option<String>,
+    connect_ms: Option<f64>,
+    refreshed_s: Option<i64>,
 }
 
 impl List {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let rows = rows(&self.registry, self.service.as_ref())?;
+        let mut rows = rows(&self.registry, self.service.as_ref())?;
+        if self.check {
+            check(&mut rows);
+        }
         if self.json {
             let json = serde_json::to_string_pretty(&rows)
                 .map_err(|error| Failure::Running(error.to_string()))?;
@@ -55,7 +77,45 @@ impl List {
         }
         match self.service {
             Some(service) if rows.is_empty() => Err(none_registered(&self.registry, &service)),
-            _ => Ok(()),
+            _ => all_reachable(&rows),
+        }
+    }
+}
+
+/// Several instances may have one address, which is dialled once.
+fn check(rows: &mut [Row]) {
+    let outcomes = reachable::try_all(rows.iter().map(|row| row.address.clone()).collect());
+    for row in rows {
+        let outcome = outcomes.get(&row.address);
+        row.checked = outcome.map(|outcome| Checked::new(outcome, row.refreshed_s));
+    }
+}
+
+/// What was not looked at counts as reachable.
+fn all_reachable(rows: &[Row]) -> Result<(), Failure> {
+    let is_out_of_reach = |row: &&Row| row.checked.as_ref().is_some_and(|seen| !seen.reachable);
+    match (rows.iter().filter(is_out_of_reach).count(), rows.len()) {
+        (0, _) => Ok(()),
+        (n, all) => Err(Failure::Running(format!("{n} of {all} instances cannot be reached"))),
+    }
+}
+
+impl Checked {
+    fn new(outcome: &Outcome, refreshed_s: Option<i64>) -> Self {
+        let took = outcome.as_ref().ok();
+        Checked {
+            reachable: took.is_some(),
+            problem: outcome.as_ref().err().cloned(),
+            connect_ms: took.map(|took| took.as_micros() as f64 / 1000.0),
+            refreshed_s,
+        }
+    }
+
+    fn cell(&self) -> String {
+        match self.connect_ms {
+            // No connect takes no time.
+            Some(ms) => format!("yes, {:.1}ms", ms.max(0.1)),
+            None => format!("no: {}", self.problem.as_deref().unwrap_or_default()),
         }
     }
 }
@@ -140,20 +200,54 @@ fn row(entry: &Entry, path: &str) -> Option<Row> {
             ttl_s: entry.ttl_s.map(|ttl_s| ttl_s.max(0)),
             weight,
             attributes,
-            address: address.to_string(),
+            address,
+            refreshed_s: entry.refreshed_s,
+            checked: None,
         }),
     }
 }
 
+/// A column of the table.
+struct Column {
+    head: &'static str,
+    /// Whether it is shown even if no row has anything there: most have neither a weight
+    /// nor attributes, and a terminal has 80 columns.
+    is_always_shown: bool,
+    cell: fn(&Row) -> Option<String>,
+}
+
+const fn always(head: &'static str, cell: fn(&Row) -> Option<String>) -> Column {
+    Column { head, is_always_shown: true, cell }
+}
+
+const fn where_any(head: &'static str, cell: fn(&Row) -> Option<String>) -> Column {
+    Column { head, is_always_shown: false, cell }
+}
+
+const COLUMNS: [Column; 8] = [
+    always("SERVICE", |row| Some(row.service.clone())),
+    always("INSTANCE", |row| Some(row.instance.clone())),
+    always("ADDRESS", |row| Some(row.address.to_string())),
+    where_any("REACHABLE", |row| row.checked.as_ref().map(Checked::cell)),
+    always("TTL", |row| row.ttl_s.map(|ttl_s| format!("{ttl_s}s"))),
+    where_any("REFRESHED", |row| row.refreshed_s.map(|refreshed_s| format!("{refreshed_s}s ago"))),
+    where_any("WEIGHT", |row| row.weight.map(|weight| weight.to_string())),
+    where_any("ATTRIBUTES", Row::attributes),
+];
+
 fn table(rows: &[Row]) -> String {
-    let heads = ["SERVICE", "INSTANCE", "ADDRESS", "TTL", "WEIGHT", "ATTRIBUTES"];
-    let rows = rows.iter().map(Row::cells);
-    super::table::table(&[heads.map(str::to_owned)].into_iter().chain(rows).collect::<Vec<_>>())
+    let has_any = |column: &&Column| rows.iter().any(|row| (column.cell)(row).is_some());
+    let is_shown = |column: &&Column| column.is_always_shown || has_any(column);
+    let columns: Vec<&Column> = COLUMNS.iter().filter(is_shown).collect();
+    let heads = columns.iter().map(|column| column.head.to_owned()).collect();
+    let cell = |column: &Column, row| (column.cell)(row).unwrap_or_else(|| "-".to_owned());
+    let cells = |row| columns.iter().map(|column| cell(column, row)).collect();
+    let rows = rows.iter().map(cells);
+    super::table::table(&[heads].into_iter().chain(rows).collect::<Vec<Vec<String>>>())
 }
 
 impl Row {
-    fn cells(&self) -> [String; 6] {
-        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    fn attributes(&self) -> Option<String> {
         let attributes: Vec<String> = self
             .attributes
             .iter()
@@ -162,14 +256,7 @@ impl Row {
                 value => format!("{key}={value}"),
             })
             .collect();
-        [
-            self.service.clone(),
-            self.instance.clone(),
-            self.address.clone(),
-            or_dash(self.ttl_s.map(|ttl_s| format!("{ttl_s}s"))),
-            or_dash(self.weight.map(|weight| weight.to_string())),
-            or_dash((!attributes.is_empty()).then(|| attributes.join(" "))),
-        ]
+        (!attributes.is_empty()).then(|| attributes.join(" "))
     }
 }
 
@@ -178,7 +265,8 @@ mod tests {
     use super::*;
 
     fn entry(key: &str, value: Option<&str>) -> Entry {
-        Entry { key: key.to_owned(), value: value.map(str::to_owned), ttl_s: Some(-3) }
+        let (key, value) = (key.to_owned(), value.map(str::to_owned));
+        Entry { key, value, ttl_s: Some(-3), refreshed_s: None }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod health;
 mod list;
 mod observe;
 mod proxy;
+mod reachable;
 mod register;
 mod status;
 mod table;

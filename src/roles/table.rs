@@ -7,11 +7,12 @@ use crate::report::Printable;
 /// Columns as wide as they must be, two blanks apart. The first row is their heads.
 ///
 /// What comes from elsewhere must not move the reader's cursor, so it is escaped.
-pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
-    let shown = |row: &[String; COLUMNS]| row.each_ref().map(|cell| Printable(cell).to_string());
-    let rows: Vec<[String; COLUMNS]> = rows.iter().map(shown).collect();
+pub(super) fn table<R: AsRef<[String]>>(rows: &[R]) -> String {
+    let shown = |row: &R| row.as_ref().iter().map(|cell| Printable(cell).to_string()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
+    let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..COLUMNS).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut table = String::new();
     for row in &rows {
         let mut line = String::new();

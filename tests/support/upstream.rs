@@ -120,8 +120,13 @@ pub(crate) fn reset(stream: TcpStream) {
 
 /// A listener whose backlog is full: the kernel drops what else would connect.
 pub(crate) fn silent_address() -> (SocketAddr, Vec<Socket>) {
+    silent_at((fresh_ip(), 6379).into())
+}
+
+/// The same at `address`, which may be every address, and whose port may be 0.
+pub(crate) fn silent_at(address: SocketAddr) -> (SocketAddr, Vec<Socket>) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&SocketAddr::from((fresh_ip(), 6379)).into()).unwrap();
+    listener.bind(&address.into()).unwrap();
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
     let mut sockets = vec![listener];

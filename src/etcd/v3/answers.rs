@@ -53,7 +53,8 @@ impl Range {
             below.is_some_and(|name| !name.is_empty() && (is_recursive || !name.contains('/')))
         };
         let entry = |KeyValue { key, value, lease }: KeyValue| {
-            let entry = Entry { key: text(&key), value: Some(text(&value)), ttl_s: None };
+            let (key, value) = (text(&key), Some(text(&value)));
+            let entry = Entry { key, value, ttl_s: None, refreshed_s: None };
             (entry, Some(lease).filter(|lease| !lease.is_empty() && lease != "0"))
         };
         let entries = self.kvs.into_iter().map(entry);
@@ -96,6 +97,31 @@ pub(super) struct Left {
     _header: Header,
     #[serde(rename = "TTL", default, deserialize_with = "number")]
     pub(super) ttl_s: i64,
+    /// Only the answer to a question has it.
+    #[serde(rename = "grantedTTL", default, deserialize_with = "number")]
+    granted_ttl_s: i64,
+}
+
+impl Left {
+    pub(super) fn life(&self) -> Life {
+        if self.ttl_s < 0 {
+            return Life::default();
+        }
+        // etcd rounds down what is left, which would make the age as much too high. A new
+        // leader lets leases live on for longer than they were granted.
+        let refreshed_s = (self.granted_ttl_s - self.ttl_s - 1).max(0);
+        Life {
+            ttl_s: Some(self.ttl_s),
+            refreshed_s: Some(refreshed_s).filter(|_| self.granted_ttl_s > 0),
+        }
+    }
+}
+
+/// Where in its life a lease is; nothing of one that is gone.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Life {
+    pub(super) ttl_s: Option<i64>,
+    pub(super) refreshed_s: Option<i64>,
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
-    net::IpAddr,
     num::NonZeroU16,
     time::Duration,
 };
@@ -15,6 +14,7 @@ use crate::{
     address::{self, Host, HostPort},
     docker, etcd,
     notify::Supervisor,
+    registrar::Ambient,
     roles::LinkedPort,
     traffic::Upstream,
 };
@@ -120,12 +120,13 @@ impl Environment {
     }
 
     /// The address of this host, by its common names.
-    pub(super) fn host_ip(&self) -> Result<Option<IpAddr>, Refusal> {
+    pub(super) fn host_ip(&self) -> Result<Option<Ambient>, Refusal> {
         let found = ["HOST_IP", "COREOS_PRIVATE_IPV4"]
-            .iter()
-            .find_map(|name| self.get(name).map(|value| (name, value)));
-        let Some((name, text)) = found else { return Ok(None) };
-        values::host_ip(text).map(Some).map_err(|e| Refusal::value(name, text, e))
+            .into_iter()
+            .find_map(|variable| self.get(variable).map(|value| (variable, value)));
+        let Some((variable, text)) = found else { return Ok(None) };
+        let ip = values::host_ip(text).map_err(|e| Refusal::value(variable, text, e))?;
+        Ok(Some(Ambient { ip, variable }))
     }
 
     /// The stream to the journal that stdout or stderr was, if it still is one.

@@ -5,6 +5,7 @@ mod environment;
 mod etcd_options;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod host_options;
 mod manual;
 mod refusal;
 mod register_options;

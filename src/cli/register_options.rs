@@ -12,7 +12,7 @@ use super::{
 use crate::{
     address::HostPort,
     docker,
-    registrar::{self, HostIp, One, Reach, Rules, Source, Target},
+    registrar::{self, One, Reach, Rules, Source, Target},
     report,
     roles::Register,
     service::{Attribute, Format, InstanceName, ServiceName},
@@ -75,13 +75,13 @@ impl TypedRegister {
         if self.network.is_some() && !self.internal {
             return Err(Refusal::usage("--network: only with --internal"));
         }
-        if self.internal && (self.host_ip.is_some() || self.interface.is_some()) {
+        if self.internal && (self.host.host_ip.is_some() || self.host.interface.is_some()) {
             return Err(Refusal::usage(
                 "--internal: registers addresses of containers, so --host-ip and --interface \
                  have no place",
             ));
         }
-        if self.interface.is_some() && self.address.is_some() {
+        if self.host.interface.is_some() && self.address.is_some() {
             return Err(Refusal::usage("--interface: not with --address, which says the host"));
         }
         if self.all && self.instance.is_some() {
@@ -96,7 +96,7 @@ impl TypedRegister {
         let [service, attributes @ ..] = self.words.as_slice() else {
             return Err(Refusal::usage("register --address: expected SERVICE [KEY=VALUE...]"));
         };
-        let address = reachable(address.clone(), self.host_ip)?;
+        let address = reachable(address.clone(), self.host.host_ip)?;
         let instance = match &self.instance {
             Some(instance) => instance.clone(),
             None => by_default(&format!("{}:{}", address.host, address.port))?,
@@ -119,7 +119,7 @@ impl TypedRegister {
             by_default(&container)?;
         }
         let attributes = parse_attributes(attributes)?;
-        let (instance, host_ip) = (self.instance.clone(), self.host_ip(environment)?);
+        let (instance, host_ip) = (self.instance.clone(), self.host.host_ip(environment)?);
         let one = One { container, port, service, instance, attributes, host_ip };
         Ok(Source::Container { one, docker: self.docker(environment)? })
     }
@@ -138,22 +138,14 @@ impl TypedRegister {
         let allowed = allowed.collect::<Result<Vec<WildMatch>, Refusal>>()?;
         let reach = match self.internal {
             true => Reach::Internal { network: self.network.clone() },
-            false => Reach::Published(self.host_ip(environment)?),
+            false => Reach::Published(self.host.host_ip(environment)?),
         };
         let rules = Rules { explicit: self.explicit, allowed, reach };
         Ok(Source::Host { rules, docker: self.docker(environment)? })
     }
 
-    fn host_ip(&self, environment: &Environment) -> Result<HostIp, Refusal> {
-        let (chosen, interface) = (self.host_ip, self.interface.clone());
-        Ok(HostIp { chosen, interface, ambient: environment.host_ip()? })
-    }
-
     fn docker(&self, environment: &Environment) -> Result<docker::Address, Refusal> {
-        match &self.docker {
-            Some(address) => Ok(address.clone()),
-            None => Ok(environment.docker()?.unwrap_or_default()),
-        }
+        Ok(self.host.docker(environment)?.unwrap_or_default())
     }
 }
 

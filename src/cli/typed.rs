@@ -6,20 +6,13 @@
     reason = "comments on options are the text of --help, not markup"
 )]
 
-use std::{
-    ffi::OsString,
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU16,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::values;
+use super::{host_options::TypedHost, values};
 use crate::{
     address::HostPort,
-    docker,
     service::{InstanceName, Prefix, ServiceName},
     traffic::Listen,
 };
@@ -146,18 +139,8 @@ pub(super) struct TypedRegister {
     /// Registers HOST:PORT, a service outside containers, for as long as this runs.
     #[arg(long, value_name = "HOST:PORT", value_parser = values::upstream)]
     pub(super) address: Option<HostPort>,
-    /// Docker's API: unix://PATH or tcp://HOST:PORT.
-    /// [default: DOCKER_HOST, then unix:///var/run/docker.sock]
-    #[arg(long, value_name = "ADDR")]
-    pub(super) docker: Option<docker::Address>,
-    /// The address other hosts reach this host at. [default: the published address; for
-    /// ports published everywhere HOST_IP, then COREOS_PRIVATE_IPV4]
-    #[arg(long, value_name = "IP", value_parser = values::host_ip)]
-    pub(super) host_ip: Option<IpAddr>,
-    /// The network interface whose address --host-ip is, as it is at start; IPv4 before IPv6.
-    /// [default: none]
-    #[arg(long, value_name = "NAME", conflicts_with = "host_ip")]
-    pub(super) interface: Option<String>,
+    #[command(flatten)]
+    pub(super) host: TypedHost,
     /// Registered only while a TCP connect to the address succeeds: tried every third
     /// of the TTL, out after 2 failures. [default: off]
     #[arg(long, value_name = "KIND")]

@@ -235,7 +235,7 @@ impl Rules {
             }
             Reach::Published(host_ip) => match host_ip.address_of(bindings) {
                 Ok(Some(address)) => {
-                    let rule = host_ip.rule(&address).to_owned();
+                    let rule = host_ip.rule(&address.host);
                     Ok((address, rule))
                 }
                 Ok(None) => Err(Verdict::NotYet),

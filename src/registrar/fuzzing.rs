@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::IpAddr, num::NonZeroU16, str};
 
 use super::{
     all::{Reach, Rules},
-    host_ip::HostIp,
+    host_ip::{Ambient, HostIp},
     one::One,
     wanted::{Source, Target, Verdict},
 };
@@ -28,7 +28,8 @@ pub fn verdict(data: &[u8]) {
         let ip = text.parse::<IpAddr>().ok()?.to_canonical();
         (!ip.is_unspecified()).then_some(ip)
     };
-    let host_ip = HostIp { chosen: ip(chosen), interface: None, ambient: ip(ambient) };
+    let ambient = ip(ambient).map(|ip| Ambient { ip, variable: "HOST_IP" });
+    let host_ip = HostIp { chosen: ip(chosen), interface: None, ambient };
     let port = NonZeroU16::new(6379).expect("not 0");
     let one = One {
         container: "redis".to_owned(),

@@ -18,23 +18,36 @@ pub(crate) struct HostIp {
     pub(crate) chosen: Option<IpAddr>,
     /// `--interface`: whose address is chosen.
     pub(crate) interface: Option<String>,
-    /// `HOST_IP`, `COREOS_PRIVATE_IPV4`: used for ports published everywhere.
-    pub(crate) ambient: Option<IpAddr>,
+    /// Used for ports published everywhere.
+    pub(crate) ambient: Option<Ambient>,
+}
+
+/// The address of this host, as its environment says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ambient {
+    pub(crate) ip: IpAddr,
+    /// `HOST_IP` or `COREOS_PRIVATE_IPV4`.
+    pub(crate) variable: &'static str,
 }
 
 impl HostIp {
     /// The rule by which `address` was taken, for a reader.
-    pub(super) fn rule(&self, address: &HostPort) -> &'static str {
-        let is = |ip: Option<IpAddr>| ip.is_some_and(|ip| Host::from(ip) == address.host);
-        if is(self.chosen) && self.interface.is_some() {
-            "the host is the address of --interface"
-        } else if is(self.chosen) {
-            "the host is what --host-ip says"
-        } else if is(self.ambient) {
-            "the host is what HOST_IP or COREOS_PRIVATE_IPV4 says"
-        } else {
-            "the host is the published address"
+    pub(crate) fn rule(&self, host: &Host) -> String {
+        let is = |ip: IpAddr| Host::from(ip) == *host;
+        match (self.chosen, &self.interface, self.ambient) {
+            (Some(ip), Some(_), _) if is(ip) => "the host is the address of --interface".to_owned(),
+            (Some(ip), None, _) if is(ip) => "the host is what --host-ip says".to_owned(),
+            (_, _, Some(Ambient { ip, variable })) if is(ip) => {
+                format!("the host is what {variable} says")
+            }
+            _ => "the host is the published address".to_owned(),
         }
+    }
+
+    /// The address of a port that is published on every interface; `None` if nobody says it.
+    pub(crate) fn everywhere(&self) -> Option<IpAddr> {
+        let ambient = self.ambient.map(|ambient| ambient.ip);
+        self.chosen.or(ambient.filter(|ip| !ip.is_unspecified() && !ip.is_loopback()))
     }
 
     /// Whether `bindings` are of loopback alone, and another address was chosen.
@@ -95,13 +108,13 @@ impl HostIp {
                  address, or set --host-ip"
             ));
         }
-        match self.ambient {
-            Some(ip) if !ip.is_unspecified() && !ip.is_loopback() => {
+        match self.everywhere() {
+            Some(ip) => {
                 let family = |(bound, _): &&(IpAddr, NonZeroU16)| bound.is_ipv4() == ip.is_ipv4();
                 let port = wildcards.find(family).map_or(first_port, |(_, port)| *port);
                 at(ip, port)
             }
-            _ => Err(format!(
+            None => Err(format!(
                 "on every address ({first_ip}), and which of them other hosts can reach is not \
                  known; set --host-ip (or HOST_IP)"
             )),
@@ -123,8 +136,8 @@ mod tests {
     }
 
     fn address(published: &str, chosen: &str, ambient: &str) -> Result<Option<String>, String> {
-        let host_ip =
-            HostIp { chosen: chosen.parse().ok(), interface: None, ambient: ambient.parse().ok() };
+        let ambient = ambient.parse().ok().map(|ip| Ambient { ip, variable: "HOST_IP" });
+        let host_ip = HostIp { chosen: chosen.parse().ok(), interface: None, ambient };
         let address = host_ip.address_of(&bindings(published))?;
         Ok(address.map(|address| address.to_string()))
     }

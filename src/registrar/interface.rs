@@ -2,7 +2,21 @@
 
 use std::net::IpAddr;
 
+use super::host_ip::HostIp;
 use crate::report::{self, Failure};
+
+impl HostIp {
+    /// The same with the address of `--interface` as the chosen one, as it is now.
+    ///
+    /// # Errors
+    /// There is no such interface, or it has no address.
+    pub(crate) fn on_interface(self) -> Result<HostIp, Failure> {
+        match &self.interface {
+            Some(name) => Ok(HostIp { chosen: Some(address_of(name)?), ..self }),
+            None => Ok(self),
+        }
+    }
+}
 
 /// The address of the interface called `name`, IPv4 before IPv6. One that holds only within
 /// its link does not count.
@@ -10,7 +24,7 @@ use crate::report::{self, Failure};
 /// # Errors
 /// Wrong usage if there is none of that name; failure if it has no address, because it may
 /// get one.
-pub(super) fn address_of(name: &str) -> Result<IpAddr, Failure> {
+fn address_of(name: &str) -> Result<IpAddr, Failure> {
     let interfaces = if_addrs::get_if_addrs().map_err(|error| {
         Failure::Running(format!("--interface {name}: interfaces cannot be listed: {error}"))
     })?;

@@ -56,7 +56,7 @@ use crate::{
 
 pub(crate) use all::{Reach, Rules};
 pub(crate) use explain::explain;
-pub(crate) use host_ip::HostIp;
+pub(crate) use host_ip::{Ambient, HostIp};
 pub(crate) use one::One;
 pub(crate) use overview::{Overview, Questions};
 pub(crate) use wanted::{Source, Target};
@@ -92,8 +92,8 @@ impl Config {
             }
             Source::Fixed { .. } | Source::Host { .. } => None,
         };
-        if let Some(HostIp { chosen, interface: Some(name), .. }) = host_ip {
-            *chosen = Some(interface::address_of(name)?);
+        if let Some(host_ip) = host_ip {
+            *host_ip = mem::take(host_ip).on_interface()?;
         }
         Ok(self)
     }

@@ -67,7 +67,7 @@ impl One {
                 ));
             }
         };
-        let rule = self.host_ip.rule(&address);
+        let rule = self.host_ip.rule(&address.host);
         let attributes = self.attributes.clone();
         let registration = Registration { address, attributes };
         let write = |&format: &Format| -> Result<Wanted, String> {

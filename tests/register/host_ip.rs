@@ -52,6 +52,17 @@ fn host_ip_of_the_environment_stands_for_every_interface() {
 }
 
 #[test]
+fn variable_that_says_the_address_is_named_by_explain() {
+    for name in ["HOST_IP", "COREOS_PRIVATE_IPV4"] {
+        let scene = published_everywhere();
+        let ended = scene.register(["--explain"]).env(name, ARTICLES_HOST).run();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let rule = format!("the host is what {name} says");
+        assert!(ended.stdout.contains(&rule), "{ended:?}");
+    }
+}
+
+#[test]
 fn option_wins_over_the_environment() {
     let scene = published_everywhere();
     let launch = scene.register(["--host-ip", ARTICLES_HOST]);

@@ -30,6 +30,44 @@ const RESERVED_MAPS: u64 = 192;
 /// (<https://github.com/rust-lang/rust/issues/78497>), so this one must hold.
 const MAPS_PER_THREAD: u64 = 4;
 
+/// What is limited, and how much of it a connection takes.
+struct Kind {
+    what: &'static str,
+    raised_by: &'static str,
+    each: u64,
+}
+
+const FILES: Kind = Kind {
+    what: "open files",
+    raised_by: "LimitNOFILE= in a unit, docker run --ulimit nofile=, ulimit -n",
+    each: FILES_PER_CONNECTION,
+};
+const USERS_PROCESSES: Kind = Kind {
+    what: "processes of this user",
+    raised_by: "LimitNPROC= in a unit, docker run --ulimit nproc=, ulimit -u",
+    each: THREADS_PER_CONNECTION,
+};
+const GROUPS_PROCESSES: Kind = Kind {
+    what: "processes of the control group",
+    raised_by: "TasksMax= in a unit, docker run --pids-limit",
+    each: THREADS_PER_CONNECTION,
+};
+const PID_MAX: Kind = Kind {
+    what: "kernel.pid_max",
+    raised_by: "sysctl kernel.pid_max",
+    each: THREADS_PER_CONNECTION,
+};
+const THREADS_MAX: Kind = Kind {
+    what: "kernel.threads-max",
+    raised_by: "sysctl kernel.threads-max",
+    each: THREADS_PER_CONNECTION,
+};
+const MAPS: Kind = Kind {
+    what: "vm.max_map_count",
+    raised_by: "sysctl vm.max_map_count",
+    each: THREADS_PER_CONNECTION * MAPS_PER_THREAD,
+};
+
 /// One limit, and the connections it allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limit {
@@ -38,6 +76,10 @@ pub(crate) struct Limit {
     pub(crate) connections: u64,
     /// How many pipes may be used besides.
     pub(crate) pipes: usize,
+    /// What raises it.
+    pub(crate) raised_by: &'static str,
+    /// What it must be for as many connections as are wanted.
+    pub(crate) needed: u64,
 }
 
 /// The limit that allows the fewest connections, after the one on open files has
@@ -47,7 +89,8 @@ pub(crate) fn tightest(wanted: usize, listeners: usize) -> Limit {
     let open = fs::read_dir("/proc/self/fd").map_or(OPEN_FILES, |files| files.count() as u64);
     // Twice what is open: each listener has a poller with a connection to etcd.
     let reserved = 2 * open + SPARE_FILES;
-    raise_files(wanted as u64 * FILES_PER_CONNECTION + MOST_PIPES * FILES_PER_PIPE + reserved);
+    let wanted = wanted as u64;
+    raise_files(wanted * FILES_PER_CONNECTION + MOST_PIPES * FILES_PER_PIPE + reserved);
     let files = getrlimit(Resource::Nofile).current;
     let pipes = files.map_or(MOST_PIPES, |files| pipes(files.saturating_sub(reserved)));
     let threads = RESERVED_THREADS + THREADS_PER_LISTENER * listeners as u64;
@@ -55,31 +98,31 @@ pub(crate) fn tightest(wanted: usize, listeners: usize) -> Limit {
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     // Root is not held to RLIMIT_NPROC (getrlimit(2)).
     let processes = if geteuid().is_root() { None } else { getrlimit(Resource::Nproc).current };
+    let needed = |reserved: u64, kind: &Kind| reserved + wanted * kind.each;
+    let with_pipes = |pipes: u64| reserved + pipes * FILES_PER_PIPE;
+    let of_threads = |limit, kind: Kind| (limit, threads, needed(threads, &kind), kind);
     let limits = [
-        (files, "open files", reserved + pipes * FILES_PER_PIPE, FILES_PER_CONNECTION),
-        (processes, "processes of this user", threads, THREADS_PER_CONNECTION),
-        (pids_max(), "processes of the control group", threads, THREADS_PER_CONNECTION),
-        (number("/proc/sys/kernel/pid_max"), "kernel.pid_max", threads, THREADS_PER_CONNECTION),
-        (
-            number("/proc/sys/kernel/threads-max"),
-            "kernel.threads-max",
-            threads,
-            THREADS_PER_CONNECTION,
-        ),
-        (
-            number("/proc/sys/vm/max_map_count"),
-            "vm.max_map_count",
-            maps,
-            THREADS_PER_CONNECTION * MAPS_PER_THREAD,
-        ),
+        (files, with_pipes(pipes), needed(with_pipes(MOST_PIPES), &FILES), FILES),
+        of_threads(processes, USERS_PROCESSES),
+        of_threads(pids_max(), GROUPS_PROCESSES),
+        of_threads(number("/proc/sys/kernel/pid_max"), PID_MAX),
+        of_threads(number("/proc/sys/kernel/threads-max"), THREADS_MAX),
+        (number("/proc/sys/vm/max_map_count"), maps, needed(maps, &MAPS), MAPS),
     ];
-    let allowed = limits.into_iter().filter_map(|(limit, what, reserved, each)| {
+    let allowed = limits.into_iter().filter_map(|(limit, reserved, needed, kind)| {
         let limit = limit?;
+        let Kind { what, raised_by, each } = kind;
         let connections = limit.saturating_sub(reserved) / each;
-        Some(Limit { what: format!("{limit} {what}"), connections, pipes: pipes as usize })
+        let what = format!("{limit} {what}");
+        Some(Limit { what, connections, pipes: pipes as usize, raised_by, needed })
     });
-    let unlimited =
-        Limit { what: "nothing".to_owned(), connections: u64::MAX, pipes: pipes as usize };
+    let unlimited = Limit {
+        what: "nothing".to_owned(),
+        connections: u64::MAX,
+        pipes: pipes as usize,
+        raised_by: "nothing",
+        needed: 0,
+    };
     allowed.min_by_key(|limit| limit.connections).unwrap_or(unlimited)
 }
 

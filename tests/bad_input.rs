@@ -317,6 +317,7 @@ fn help_and_version_are_printed_where_they_are_asked_for() {
         ("register", [&register[..], &etcd, &["--address"]].concat()),
         ("list", [&etcd[..], &["--json"]].concat()),
         ("env", [&etcd[..], &["--alias"]].concat()),
+        ("doctor", [&etcd[..], &["--docker", "--host-ip", "--interface", "--json"]].concat()),
     ] {
         let help = ambassador([command, "--help"]).run();
         assert_eq!(help.code, Some(0), "{help:?}");

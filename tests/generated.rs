@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use crate::support::ambassador::ambassador;
 use crate::support::{skip_loudly, temp_dir};
 
-const COMMANDS: [&str; 8] =
-    ["forward", "register", "proxy", "list", "env", "exec", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["forward", "register", "proxy", "list", "env", "exec", "doctor", "completions", "man"];
 
 fn printed(words: &[&str]) -> String {
     let ended = ambassador(words).run();

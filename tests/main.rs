@@ -14,6 +14,7 @@ mod bad_input;
 mod bounds;
 mod chaos;
 mod cluster;
+mod doctor;
 mod endings;
 mod engine;
 mod etcd_apis;

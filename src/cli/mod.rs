@@ -1,6 +1,7 @@
 //! What may be typed, and what it means once the environment is taken into
 //! account. Pure: arguments and environment in, a role out.
 
+mod doctor_options;
 mod environment;
 mod etcd_options;
 #[cfg(any(test, fuzzing))]
@@ -84,6 +85,7 @@ pub(crate) fn parse(
             registry: env.etcd.resolve(environment)?,
         }),
         TypedCommand::Exec(exec) => Role::Exec(exec.resolve(environment)?),
+        TypedCommand::Doctor(doctor) => Role::Doctor(doctor.resolve(environment)?),
         TypedCommand::Completions { shell } => return Err(Refusal::Text(completions(shell))),
         TypedCommand::Man => return Err(Refusal::Text(manual::page(Typed::command()))),
     };

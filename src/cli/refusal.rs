@@ -76,8 +76,8 @@ impl Refusal {
     }
 }
 
-const COMMANDS: &str =
-    "expected forward, register, proxy, exec, list, env, status, completions or man; see --help";
+const COMMANDS: &str = "expected forward, register, proxy, exec, list, env, status, doctor, completions or man; \
+     see --help";
 
 /// clap's `--ttl <DURATION>` or `<PORT>` as `--ttl`, `PORT`, or the variable it came from.
 fn name_of(argument: &str, from_environment: &Inserted) -> String {

@@ -10,7 +10,7 @@ use std::{ffi::OsString, net::SocketAddr, num::NonZeroU16, path::PathBuf, time::
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::{host_options::TypedHost, values};
+use super::{doctor_options::TypedDoctor, host_options::TypedHost, values};
 use crate::{
     address::HostPort,
     service::{InstanceName, Prefix, ServiceName},
@@ -62,6 +62,7 @@ pub(super) enum TypedCommand {
     Env(TypedEnv),
     Status(TypedStatus),
     Exec(TypedExec),
+    Doctor(TypedDoctor),
     /// Prints the completions of a shell, to be kept where it looks for them.
     Completions {
         shell: ShellName,

@@ -11,6 +11,7 @@ mod lines;
 mod listed;
 mod signal;
 mod timestamp;
+mod version;
 
 use std::{
     error, fmt, io,
@@ -30,6 +31,7 @@ pub(crate) use address::Address;
 pub(crate) use api::{Binding, Container, Port, Protocol};
 pub(crate) use event::Event;
 pub(crate) use listed::Listed;
+pub(crate) use version::{OLDEST_API, Version};
 
 use crate::{
     connect,
@@ -89,6 +91,20 @@ impl fmt::Display for Error {
 }
 
 impl Error {
+    /// What kept it from connecting, if that is what failed.
+    pub(crate) fn no_connection(&self) -> Option<io::ErrorKind> {
+        match &self.problem {
+            Problem::Connect(error) => Some(error.kind()),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody between here and Docker, who lets only some questions pass, or
+    /// Docker itself did not answer this one.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self.problem, Problem::Status { .. })
+    }
+
     /// Whether it would have met any other question as well.
     pub(crate) fn is_of_the_connection(&self) -> bool {
         match &self.problem {
@@ -216,6 +232,11 @@ impl Client {
             (200, body) => parse(&body).map_err(|problem| self.error(problem)),
             (status, body) => Err(self.refused(status, &body)),
         }
+    }
+
+    /// Which engine it is.
+    pub(crate) fn version(&mut self) -> Result<Version, Error> {
+        self.get_json(INFO, "/version")
     }
 
     /// Subscribes to the events of containers.

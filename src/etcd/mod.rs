@@ -1,5 +1,6 @@
 //! etcd as a store of keys and strings. Knows nothing of services.
 
+mod about;
 mod access;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -11,6 +12,7 @@ mod v3;
 
 use std::{error, fmt, time::Duration};
 
+pub(crate) use about::{About, Reading};
 pub(crate) use access::{Access, Identity, Login, Password};
 pub(crate) use members::{Member, default_members};
 pub(crate) use store::{Api, Store};
@@ -86,6 +88,8 @@ pub(crate) enum Error {
     Silent { member: Member, waited: Duration },
     /// An answer, but none of a working etcd.
     Unusable { member: Member, problem: String },
+    /// An answer that whoever asks may not have what was asked for.
+    Denied { member: Member, denial: Denial, problem: String },
     /// What shows who we are cannot be read any more.
     NoAccess { problem: access::Unusable },
     /// The API that was asked is not offered.
@@ -110,6 +114,7 @@ impl Error {
             Error::Unreachable { .. }
             | Error::Silent { .. }
             | Error::Unusable { .. }
+            | Error::Denied { .. }
             | Error::NoAccess { .. }
             | Error::ApiIsOff { .. }
             | Error::Behind { .. } => false,
@@ -117,11 +122,26 @@ impl Error {
     }
 }
 
+/// What is missing for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// A user: nobody was named.
+    User,
+    /// A user of that name with that password.
+    Login,
+    /// The right to the key.
+    Right,
+    /// A login or a right: v2 does not say which.
+    LoginOrRight,
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Unreachable { member, .. } => write!(f, "no answer from etcd at {member}"),
-            Error::Unusable { member, problem } => write!(f, "etcd at {member}: {problem}"),
+            Error::Unusable { member, problem } | Error::Denied { member, problem, .. } => {
+                write!(f, "etcd at {member}: {problem}")
+            }
             Error::Silent { member, waited } => {
                 write!(f, "etcd at {member} gave no answer within {}", report::duration(*waited))
             }

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Error, Found, Listing, Position,
+    about::{About, about},
     access::{Access, Unusable},
     members::Member,
     transport::{Attempt, REQUEST_DEADLINE, Transport},
@@ -86,14 +87,28 @@ impl Store {
         self.transport.members.current()
     }
 
+    /// What the member says of itself to anybody.
+    pub(crate) fn about(&self) -> Result<About, Error> {
+        self.transport.ask(REQUEST_DEADLINE, about)
+    }
+
+    /// The API that is used, as far as is known.
+    pub(crate) fn used_api(&self) -> Option<Api> {
+        self.wanted.or(self.found())
+    }
+
     /// Which API is used and why, for a log line once etcd has answered.
     pub(crate) fn introduction(&self) -> String {
-        let why = match (self.wanted, self.found()) {
+        format!("etcd at {}: API {}", self.member(), self.choice())
+    }
+
+    /// The API and why it is that one, once etcd has answered.
+    pub(crate) fn choice(&self) -> String {
+        match (self.wanted, self.found()) {
             (Some(api), _) => format!("{api}, as --etcd-api says"),
             (None, Some(Api::V2)) => "v2, which is offered there".to_owned(),
             (None, _) => "v3, because v2 is off there".to_owned(),
-        };
-        format!("etcd at {}: API {why}", self.member())
+        }
     }
 
     /// Lists what is directly below `directory`, as a quorum says: a member that was cut
@@ -167,7 +182,7 @@ impl Store {
 
     /// How many entries are refreshed with one request, as far as is known.
     pub(crate) fn refreshed_at_once(&self) -> usize {
-        match self.wanted.or(self.found()) {
+        match self.used_api() {
             Some(Api::V3) => v3::REFRESHED_AT_ONCE,
             Some(Api::V2) | None => 1,
         }
@@ -210,7 +225,7 @@ impl Store {
     /// between here and etcd that answers as an etcd without v2 would do must not lead to
     /// another store.
     fn api(&self, attempt: Attempt<'_>) -> Result<Api, Error> {
-        if let Some(api) = self.wanted.or(self.found()) {
+        if let Some(api) = self.used_api() {
             return Ok(api);
         }
         let api = if v2::is_offered(attempt)? {

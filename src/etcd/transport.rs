@@ -15,7 +15,7 @@ use ureq::{
 };
 
 use super::{
-    Error,
+    Denial, Error,
     access::{Access, Login, Stamp, Unusable},
     members::{Member, Members},
 };
@@ -265,6 +265,10 @@ impl<'a> Attempt<'a> {
         Error::Unusable { member: self.member.clone(), problem: report::excerpt(problem) }
     }
 
+    pub(super) fn denied(self, denial: Denial, problem: &str) -> Error {
+        Error::Denied { member: self.member.clone(), denial, problem: report::excerpt(problem) }
+    }
+
     fn failed(self, error: ureq::Error) -> Error {
         let member = self.member.clone();
         match error {
@@ -343,12 +347,27 @@ impl Lines<'_> {
 }
 
 impl Error {
+    /// Whether it is certificates that failed, or a member that does not speak TLS.
+    pub(crate) fn is_about_tls(&self) -> bool {
+        let Error::Unreachable { member, source } = self else { return false };
+        match (source.downcast_ref::<ureq::Error>(), source.downcast_ref::<io::Error>()) {
+            (Some(error), _) => matches!(error, ureq::Error::Tls(_) | ureq::Error::Rustls(_)),
+            (_, Some(error)) => {
+                let is_end = error.kind() == io::ErrorKind::UnexpectedEof || is_hang_up(error);
+                let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+                is_tls || member.is_tls && is_end
+            }
+            _ => false,
+        }
+    }
+
     /// Whether another member may do better.
     fn is_members_fault(&self) -> bool {
         match self {
             Error::Unreachable { .. }
             | Error::Silent { .. }
             | Error::Unusable { .. }
+            | Error::Denied { .. }
             | Error::ApiIsOff { .. } => true,
             Error::NoAccess { .. }
             | Error::NoSuchKey { .. }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use ureq::http::HeaderMap;
 
 use super::{
-    Entry, Error, Found, Listing, Position,
+    Denial, Entry, Error, Found, Listing, Position,
     access::Login,
     members::Member,
     transport::{Attempt, Header, Reply},
@@ -154,7 +154,12 @@ fn path_of_directory(directory: &str) -> String {
 fn answer(attempt: Attempt<'_>, reply: Reply<'_>, key: &str) -> Result<Answer, Error> {
     let (status, position) = (reply.status(), position(reply.headers()));
     let raw = Raw { status, position, body: &reply.body()? };
-    Answer::parse(key, raw, attempt.member)
+    match Answer::parse(key, raw, attempt.member) {
+        Err(Error::Denied { member, problem, .. }) if attempt.login().is_none() => {
+            Err(Error::Denied { member, denial: Denial::User, problem })
+        }
+        answer => answer,
+    }
 }
 
 /// What a response says, before anything is made of it.
@@ -224,9 +229,12 @@ impl Answer {
             Ok(Refusal { error_code: 101, .. }) => Err(Error::CompareFailed { key }),
             Ok(Refusal { error_code: 401, .. }) => Err(Error::IndexCleared),
             // Of a user who may not, it is the same error as without one.
-            Ok(Refusal { error_code: 110, message, cause }) => Err(unusable(&format!(
-                "error 110 for {key}: {message} ({cause}; --etcd-user says who)"
-            ))),
+            Ok(Refusal { error_code: 110, message, cause }) => {
+                let problem =
+                    format!("error 110 for {key}: {message} ({cause}; --etcd-user says who)");
+                let (member, problem) = (member.clone(), report::excerpt(&problem));
+                Err(Error::Denied { member, denial: Denial::LoginOrRight, problem })
+            }
             Ok(Refusal { error_code, message, cause }) => {
                 Err(unusable(&format!("error {error_code} for {key}: {message} ({cause})")))
             }

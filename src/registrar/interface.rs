@@ -18,6 +18,13 @@ impl HostIp {
     }
 }
 
+/// The addresses of this host that others may reach it at, each with its interface's name.
+pub(crate) fn reachable_addresses() -> Vec<(String, IpAddr)> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default().into_iter();
+    let reachable = interfaces.filter(|one| !one.is_loopback() && !one.is_link_local());
+    reachable.map(|one| (one.name.clone(), one.ip())).collect()
+}
+
 /// The address of the interface called `name`, IPv4 before IPv6. One that holds only within
 /// its link does not count.
 ///

@@ -57,6 +57,7 @@ use crate::{
 pub(crate) use all::{Reach, Rules};
 pub(crate) use explain::explain;
 pub(crate) use host_ip::{Ambient, HostIp};
+pub(crate) use interface::reachable_addresses;
 pub(crate) use one::One;
 pub(crate) use overview::{Overview, Questions};
 pub(crate) use wanted::{Source, Target};

@@ -382,7 +382,7 @@ impl Frontend {
 /// For as many connections as were asked for, or fewer where a limit of the process
 /// would be hit first.
 fn resources(max_connections: usize, listeners: usize) -> Result<Resources, Failure> {
-    let Limit { what, connections, pipes } = limits::tightest(max_connections, listeners);
+    let Limit { what, connections, pipes, .. } = limits::tightest(max_connections, listeners);
     let connections = match usize::try_from(connections) {
         Ok(0) => return Err(Failure::Usage(format!("a limit of {what} allows no connection"))),
         Ok(allowed) if allowed < max_connections => {

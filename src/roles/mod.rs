@@ -1,6 +1,7 @@
 //! The commands: each file wires one of them together.
 
 mod daemon;
+mod doctor;
 mod env;
 mod exec;
 mod forward;
@@ -17,6 +18,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use crate::{etcd, notify::Supervisor, report::Failure, service::Prefix, traffic};
 
+pub(crate) use doctor::Doctor;
 pub(crate) use env::Env;
 pub(crate) use exec::{Alias, Exec};
 pub(crate) use forward::{Forward, LinkedPort};
@@ -37,6 +39,7 @@ pub(crate) enum Role {
     Env(Env),
     Status(ShowStatus),
     Exec(Exec),
+    Doctor(Doctor),
 }
 
 /// Where the registry is.
@@ -85,6 +88,7 @@ impl Role {
             Role::Env(env) => env.run(),
             Role::Status(status) => status.run(),
             Role::Exec(exec) => return exec.run(inherited),
+            Role::Doctor(doctor) => return doctor.run(),
         }?;
         Ok(0)
     }

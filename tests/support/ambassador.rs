@@ -114,8 +114,16 @@ impl Launch {
     /// The API of etcd that the run is with, for what talks to etcd. What the test itself
     /// says wins; v2 need not be said.
     fn api(&self) -> Option<(&'static str, &'static str)> {
-        const TALK_TO_ETCD: [&str; 7] =
-            ["proxy", "register", "list", "env", "exec", "docker-register", "dynamic-etcd-amb"];
+        const TALK_TO_ETCD: [&str; 8] = [
+            "proxy",
+            "register",
+            "list",
+            "env",
+            "exec",
+            "doctor",
+            "docker-register",
+            "dynamic-etcd-amb",
+        ];
         let name = self.program.file_name();
         let talks = TALK_TO_ETCD
             .iter()

@@ -5,12 +5,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::answers::{LoggedIn, Refusal};
 use crate::etcd::{
-    Error,
+    Denial, Error,
+    about::{About, about},
     transport::{Attempt, Header, Reply},
 };
 
@@ -58,11 +59,15 @@ pub(in crate::etcd) enum Failure {
 
 // gRPC's codes, as far as they mean something here.
 
-/// With this message: a request without a token, where authentication is on.
+/// With one of these messages: a request without a token, where authentication is on, and
+/// a login that fails.
 const INVALID_ARGUMENT: u32 = 3;
 const NO_USER: &str = "user name is empty";
+const NO_LOGIN: &str = "authentication failed";
 /// Of a lease, that there is none.
 pub(super) const NOT_FOUND: u32 = 5;
+/// Of a user, that it has no right to the key.
+const PERMISSION_DENIED: u32 = 7;
 /// Of a login, that authentication is off.
 const FAILED_PRECONDITION: u32 = 9;
 /// Of a token, that it has expired.
@@ -81,10 +86,17 @@ impl Failure {
             Failure::Refused { code: INVALID_ARGUMENT, message }
                 if attempt.login().is_none() && message.contains(NO_USER) =>
             {
-                attempt.unusable("it asks for a user (--etcd-user)")
+                attempt.denied(Denial::User, "it asks for a user (--etcd-user)")
             }
             Failure::Refused { code, message } => {
-                attempt.unusable(&format!("error {code}: {message}"))
+                let problem = format!("error {code}: {message}");
+                match code {
+                    INVALID_ARGUMENT if message.contains(NO_LOGIN) => {
+                        attempt.denied(Denial::Login, &problem)
+                    }
+                    PERMISSION_DENIED => attempt.denied(Denial::Right, &problem),
+                    _ => attempt.unusable(&problem),
+                }
             }
         }
     }
@@ -191,13 +203,11 @@ impl Gateway {
         if let Some(prefix) = known {
             return Ok(prefix);
         }
-        let body = attempt.get("/version", &[], &[])?.body()?;
-        let Version { etcdserver } =
-            serde_json::from_slice(&body).map_err(|error| not_etcds(attempt, &error))?;
-        let prefix = match gateway_of(&etcdserver) {
+        let About { version, .. } = about(attempt)?;
+        let prefix = match gateway_of(&version) {
             Some(prefix) => prefix,
             None => {
-                let problem = format!("version {etcdserver} has no v3 API that is known here");
+                let problem = format!("version {version} has no v3 API that is known here");
                 return Err(attempt.unusable(&problem));
             }
         };
@@ -237,9 +247,4 @@ fn refusal(status: u16, body: &[u8], attempt: Attempt<'_>) -> Failure {
             Failure::Etcd(attempt.unusable(&format!("HTTP status {status}: {text}")))
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Version {
-    etcdserver: String,
 }

@@ -219,7 +219,15 @@ fn answer(wire: &mut dyn Wire, shared: &Shared, request: &Request) -> io::Result
         "/_ping" => {
             Answer { status: 200, content_type: "text/plain; charset=utf-8", body: b"OK".to_vec() }
         }
-        "/version" => Answer::json(200, &json!({"Version": "fake", "ApiVersion": version.api()})),
+        "/version" => {
+            let components = json!([{"Name": version.engine(), "Version": "fake"}]);
+            Answer::json(
+                200,
+                &json!({
+                    "Version": "fake", "ApiVersion": version.api(), "Components": components,
+                }),
+            )
+        }
         "/info" => Answer::json(200, &info(shared)),
         "/containers/json" => {
             let all = ["all=1", "all=true"].iter().any(|all| request.query.contains(all));

@@ -32,6 +32,14 @@ impl Version {
         }
     }
 
+    /// What the engine calls itself among its components.
+    pub(super) fn engine(self) -> &'static str {
+        match self {
+            Version::V20 | Version::V28 | Version::V29 => "Engine",
+            Version::Podman => "Podman Engine",
+        }
+    }
+
     /// `HostConfig.NetworkMode` of a container whose `docker run` line names no network.
     pub(super) fn default_network_mode(self) -> &'static str {
         match self {

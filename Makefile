@@ -1,7 +1,7 @@
 # What can be done here; `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test chaos fuzz e2e demo bench static image clean
+.PHONY: help build check test chaos fuzz e2e demo tour bench static image clean
 SHELL := /bin/bash
 
 TARGET := x86_64-unknown-linux-musl
@@ -39,6 +39,10 @@ e2e: ## the article's five units, one after the other, on a Docker engine
 demo: ## the article's story on screen: register, restart, fail-over
 	cargo build --locked --release
 	scripts/demo.sh target/release/ambassador
+
+tour: ## the demo once more: what its proxy says in an incident, for README (needs Chromium)
+	cargo build --locked --release
+	scripts/tour.sh target/release/ambassador
 
 # BENCH takes options of the comparison, for example BENCH=--quick.
 bench: static ## beside HAProxy, nginx, socat and others on this machine; rewrites the table in README

@@ -10,6 +10,8 @@
 # DEMO_ENGINE=yes|no              redis in Docker containers or not; default:
 #                                 yes where a host is a namespace and an engine
 #                                 answers
+# DEMO_TOUR=DIRECTORY             leaves there what the proxy says of itself when
+#                                 A is lost: its page as pictures, and its status
 #
 # Exit code 0: the story held. 1: it did not, with a line that says where.
 set -Eeuo pipefail
@@ -18,6 +20,8 @@ export LC_ALL=C # EPOCHREALTIME is written with the locale's decimal point.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/demo/stage.sh
 source "$here/demo/stage.sh"
+# shellcheck source=scripts/demo/camera.sh
+source "$here/demo/camera.sh"
 
 usage() {
     printf 'demo: %s\n' "$1" >&2
@@ -28,6 +32,8 @@ binary=$(realpath -- "${1:-$here/../target/release/ambassador}" 2>/dev/null) || 
 [[ -f $binary && -x $binary ]] || usage "$binary is not there or not executable; cargo build --release makes it"
 engine=${DEMO_ENGINE:-auto} hosts=${DEMO_HOSTS:-auto}
 [[ $engine =~ ^(auto|yes|no)$ ]] || usage "DEMO_ENGINE=$engine: yes or no is allowed"
+tour=${DEMO_TOUR:+$(realpath -- "$DEMO_TOUR")}
+[[ -z $tour || -d $tour ]] || usage "DEMO_TOUR=$tour: no such directory"
 [[ $hosts =~ ^(auto|namespaces|loopback)$ ]] || usage "DEMO_HOSTS=$hosts: namespaces or loopback is allowed"
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -98,11 +104,12 @@ if [[ $engine == no && $hosts != loopback ]] && ! raise_hosts; then
 fi
 if [[ $hosts == loopback ]]; then loopback_hosts; else hosts=namespaces; fi
 
-etcd_port=2379 peer_port=2380 client_port=6379
+etcd_port=2379 peer_port=2380 client_port=6379 admin_port=9900
 if [[ $hosts == loopback ]]; then
     etcd_port=$(free_port B "${addr[B]}" 2379)
     peer_port=$(free_port B "${addr[B]}" $((etcd_port + 1)))
     client_port=$(free_port B "${addr[B]}" 6379)
+    admin_port=$(free_port B 127.0.0.1 9900)
 fi
 # The defaults of every program fit where a host is a namespace; loopback
 # addresses have to be told apart.
@@ -203,12 +210,28 @@ show_value() {
 }
 
 start_proxy() {
-    local command=(ambassador proxy "${from_b[@]}" redis-A "$listen")
+    local command=(ambassador proxy --admin "$admin_port" "${from_b[@]}" redis-A "$listen")
     typed B "${command[@]}" '&'
     start proxy B "${command[@]}"
     await_from proxy 10 grep -q '^listening redis-A ' proxy.out || die 'the proxy ended or does not listen within 10 s' proxy.log
     sed 's/^/     /' proxy.out
 }
+
+show_status() {
+    local command=(ambassador status)
+    [[ $admin_port == 9900 ]] || command+=(--admin "$admin_port")
+    typed B "${command[@]}"
+    on B timeout --foreground 10 "${command[@]}" >status.out 2>status.log || die 'the proxy is not ready' status.log
+    sed 's/^\(.\)/     \1/' status.out
+}
+
+proxy_knows_why() {
+    on B timeout --foreground 10 ambassador status --admin "$admin_port" >status.out 2>status.log &&
+        grep -q 'tried last' status.out
+}
+
+# linger: for the charts of a tour, which are of the last five minutes.
+linger() { [[ -z $tour ]] || sleep 45; }
 
 # redis_ping: asks redis through the proxy as a user does; sets pong_us.
 redis_ping() {
@@ -289,6 +312,8 @@ story_us=$pong_us
 start client B bash "$here/demo/client.sh" "${addr[B]}" "$client_port"
 remark 'From now on a client on B sends PING after PING, each on a new connection.'
 await 10 sent_since "$story_us" 20 || die 'the client does not get on' client.log
+[[ -z $tour ]] || start_camera "http://127.0.0.1:$admin_port/"
+linger
 
 headline '2. Redis restarts on another port'
 remember_entries
@@ -311,6 +336,7 @@ pong "$(ms "$change_us" "$pong_us") after the restart began, $(ms "$done_us" "$p
 await_from registrar 15 registered_anew A || die 'the new port was not registered within 15 s' registrar.log
 show_list
 client_saw "$change_us"
+linger
 
 headline '3. Host A is lost, redis is started on C'
 remember_entries
@@ -337,6 +363,13 @@ release_client
 if [[ $hosts == loopback ]]; then remark '(A lost host is silent; this address goes on to refuse connections.)'; fi
 show_list
 remark 'Nobody is left to take out the entry of A: it stays until its TTL ends.'
+if [[ -n $tour ]]; then
+    await 5 proxy_knows_why || die 'the proxy does not notice the loss of A' status.log
+    show_status
+    sleep 2.5 # The page asks every 2 s.
+    photograph "$tour"
+    cp status.out "$tour/status.txt"
+fi
 start_redis C 6379
 start_registrar C
 await_from registrar 15 registered_anew C || die 'redis on C was not registered within 15 s' registrar.log
@@ -345,6 +378,7 @@ redis_ping
 pong "$(ms "$change_us" "$pong_us") after the loss of A, $(ms "$done_us" "$pong_us") after C was registered"
 show_list
 client_saw "$change_us"
+show_status
 if [[ $hosts == namespaces ]]; then
     remark 'A is silent: that costs one --connect-timeout (1 s), then C is tried.'
 fi

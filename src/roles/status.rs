@@ -177,7 +177,8 @@ fn instances(status: &Status) -> String {
             }
         }
     }
-    format!("{}{problems}", table(&rows))
+    let between = if problems.is_empty() { "" } else { "\n" };
+    format!("{}{between}{problems}", table(&rows))
 }
 
 fn state(service: &Service, instance: &Instance) -> String {
@@ -190,8 +191,12 @@ fn state(service: &Service, instance: &Instance) -> String {
     }
 }
 
+/// Without the digits that whole seconds do not have.
 fn seconds(seconds: u64) -> String {
-    report::duration(Duration::from_secs(seconds))
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        _ => report::duration(Duration::from_secs(seconds)),
+    }
 }
 
 fn registrations(status: &Status) -> String {
@@ -215,17 +220,18 @@ mod tests {
         assert_eq!(
             text,
             "proxy 0.1.0, up 3m05s: not ready: web has no instance\n\
-             etcd is silent for 42.0s: no answer from etcd at http://10.1.0.9:2379\n\
+             etcd is silent for 42s: no answer from etcd at http://10.1.0.9:2379\n\
              5 of 2048 connections open, 1 held\n\
              \n\
              LISTENER  ADDRESS\n\
              redis-A   [::]:6379\n\
              \n\
              SERVICE  INSTANCE        WEIGHT  OPEN  AGE    STATE\n\
-             redis-A  10.1.0.1:49155  1       3     3m05s  last known, 42.0s ago\n\
-             redis-A  10.1.0.2:49156  1       0     3m05s  tried last for 8.0s\n\
+             redis-A  10.1.0.1:49155  1       3     3m05s  last known, 42s ago\n\
+             redis-A  10.1.0.2:49156  1       0     3m05s  tried last for 8s\n\
              redis-A  10.1.0.3:49157  -       1     3m05s  left 1m00s ago\n\
              web      -               -       -     -      none known, clients wait\n\
+             \n\
              10.1.0.2:49156: Connection refused (os error 111)\n"
         );
         assert!(text.lines().all(|line| line.chars().count() <= 80));

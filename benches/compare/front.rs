@@ -15,6 +15,7 @@ use crate::{
     meter::Meter,
     peers::Peer,
     process::{Launch, Process},
+    scraper::Scraper,
 };
 
 /// A proxy that does not serve by then is taken for broken.
@@ -34,6 +35,8 @@ pub(crate) enum Behind {
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) address: SocketAddr,
+    // Before the process that it asks.
+    _scraper: Option<Scraper>,
     // Before the meter: the control group can only go after its processes.
     process: Option<Process>,
     pub(crate) meter: Option<Meter>,
@@ -48,7 +51,8 @@ impl Front {
         nofile: Option<u64>,
     ) -> io::Result<Self> {
         if peer == Peer::Direct {
-            return Ok(Self { address: behind.address(), process: None, meter: None });
+            let address = behind.address();
+            return Ok(Self { address, _scraper: None, process: None, meter: None });
         }
         let (listen, launch) = prepare(peer, behind, scratch)?;
         let cgroup = Cgroup::make();
@@ -56,7 +60,8 @@ impl Front {
         let meter = Some(Meter::new(cgroup, process.group()));
         wait_until_it_serves(listen, behind, &process)
             .map_err(|err| io::Error::other(format!("{err}: {}", process.last_words())))?;
-        Ok(Self { address: listen, process: Some(process), meter })
+        let _scraper = launch.admin.map(Scraper::start).transpose()?;
+        Ok(Self { address: listen, _scraper, process: Some(process), meter })
     }
 
     pub(crate) fn is_alive(&self) -> bool {

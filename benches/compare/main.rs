@@ -27,6 +27,7 @@ mod redis;
 mod results;
 mod rounds;
 mod sandbox;
+mod scraper;
 mod stats;
 mod table;
 mod upstream;

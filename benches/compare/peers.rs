@@ -9,12 +9,14 @@ use std::{
     process::Command,
 };
 
-use crate::{process::Launch, sandbox::Cpus};
+use crate::{front, process::Launch, sandbox::Cpus};
 
 /// One column of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Peer {
     Ambassador,
+    /// The same, while somebody collects its metrics. No column of the table: a verdict.
+    Watched,
     /// No proxy at all: the limit of the machine and of the load generator.
     Direct,
     Haproxy,
@@ -26,8 +28,9 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Ambassador,
+        Self::Watched,
         Self::Direct,
         Self::Haproxy,
         Self::HaproxyTuned,
@@ -41,6 +44,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ambassador => "ambassador",
+            Self::Watched => "watched",
             Self::Direct => "direct",
             Self::Haproxy => "haproxy",
             Self::HaproxyTuned => "hap-tuned",
@@ -54,7 +58,7 @@ impl Peer {
     /// The Debian package it comes from.
     fn package(self) -> Option<&'static str> {
         match self {
-            Self::Ambassador | Self::Direct => None,
+            Self::Ambassador | Self::Watched | Self::Direct => None,
             Self::Haproxy | Self::HaproxyTuned => Some("haproxy"),
             Self::Nginx => Some("nginx"),
             Self::Socat => Some("socat"),
@@ -66,7 +70,7 @@ impl Peer {
     /// What must exist for it to run, the program itself first.
     fn files(self) -> &'static [&'static str] {
         match self {
-            Self::Ambassador | Self::Direct => &[],
+            Self::Ambassador | Self::Watched | Self::Direct => &[],
             Self::Haproxy | Self::HaproxyTuned => &["haproxy"],
             Self::Nginx => &["nginx", NGINX_STREAM],
             Self::Socat => &["socat"],
@@ -83,7 +87,7 @@ impl Peer {
     /// Of the installed package; of ambassador, what it says itself.
     pub(crate) fn version(self) -> Option<String> {
         match self {
-            Self::Direct => None,
+            Self::Direct | Self::Watched => None,
             Self::Ambassador => first_line(Command::new(ambassador()).arg("--version"))
                 .and_then(|line| Some(line.split_whitespace().nth(1)?.to_owned())),
             _ => package_version(self.package()?),
@@ -99,12 +103,16 @@ impl Peer {
         directory: &Path,
     ) -> io::Result<Launch> {
         let (host, port) = (listen.ip(), listen.port());
+        let admin = (self == Self::Watched).then(front::free_address).transpose()?;
         let words = match self {
             Self::Direct => return Err(io::Error::other("direct is no program")),
             // The default cap is far below what is measured; what the limits
             // of the process do not allow, it lowers itself.
-            Self::Ambassador => {
-                format!("forward {upstream} --listen {listen} --max-connections 100000 --quiet")
+            Self::Ambassador | Self::Watched => {
+                let admin = admin.map(|admin| format!(" --admin {admin}")).unwrap_or_default();
+                format!(
+                    "forward {upstream} --listen {listen} --max-connections 100000 --quiet{admin}"
+                )
             }
             Self::Haproxy | Self::HaproxyTuned | Self::Nginx => {
                 let file = directory.join("config");
@@ -133,15 +141,16 @@ impl Peer {
                     program: "sh".into(),
                     arguments: vec!["-c".into(), script.into()],
                     log: directory.join("log"),
+                    admin,
                 });
             }
         };
         let program = match self {
-            Self::Ambassador => ambassador(),
+            Self::Ambassador | Self::Watched => ambassador(),
             _ => self.files().first().and_then(|program| find(program)).unwrap_or_default(),
         };
         let arguments = words.split(' ').map(OsString::from).collect();
-        Ok(Launch { program, arguments, log: directory.join("log") })
+        Ok(Launch { program, arguments, log: directory.join("log"), admin })
     }
 
     fn config(self, listen: SocketAddr, upstream: SocketAddr, directory: &Path) -> String {

@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io,
+    net::SocketAddr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -29,6 +30,8 @@ pub(crate) struct Launch {
     pub(crate) arguments: Vec<OsString>,
     /// Where its output goes: the first place to look when it does not start.
     pub(crate) log: PathBuf,
+    /// Where its metrics are to be collected.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 #[derive(Debug)]

@@ -48,7 +48,7 @@ impl Redis {
         let words = format!("--bind {host} --port {port} --appendonly no --dir");
         let mut arguments: Vec<_> = words.split(' ').map(Into::into).collect();
         arguments.extend([directory.clone().into(), "--save".into(), "".into()]);
-        let launch = Launch { program, arguments, log: directory.join("log") };
+        let launch = Launch { program, arguments, log: directory.join("log"), admin: None };
         let server = launch.within(None, None)?;
         let until = Instant::now() + Duration::from_secs(5);
         while let Err(err) = client::ping(address, client::PATIENCE) {
@@ -82,7 +82,8 @@ impl Redis {
         let mut arguments: Vec<_> = ["-h", &host, "-p", &port, "--csv"].map(Into::into).into();
         arguments.extend(options.iter().map(Into::into));
         let log = self.directory.join(format!("benchmark-{number}"));
-        let launch = Launch { program: "redis-benchmark".into(), arguments, log: log.clone() };
+        let launch =
+            Launch { program: "redis-benchmark".into(), arguments, log: log.clone(), admin: None };
         let client = launch.bare()?;
         let until = Instant::now() + RUN_LIMIT;
         while client.is_alive() {

@@ -69,6 +69,15 @@ impl Series {
         median(self.ratios(to, figure))
     }
 
+    /// Ambassador's rate while its metrics are collected by its rate while they are not, of
+    /// all rounds.
+    pub(crate) fn watched(&self) -> Vec<f64> {
+        let rate = self.workload.figures().iter().position(|it| it.better == Better::Higher);
+        rate.map_or(Vec::new(), |rate| {
+            self.ratios(Peer::Watched, rate).into_iter().map(f64::recip).collect()
+        })
+    }
+
     /// HAProxy as it was better here: plain or tuned. By the medians, since
     /// the better of two readings in each round would favour luck.
     pub(crate) fn haproxy(&self, figure: usize) -> Option<Peer> {

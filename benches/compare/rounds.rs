@@ -94,8 +94,8 @@ impl Plan<'_> {
         self.cpus.pin(Pinning::OneCpu)?;
         let upstream = Upstream::start()?;
         let scene = self.scene(&upstream, None);
-        let proxies: Vec<Peer> =
-            self.peers.iter().copied().filter(|&peer| peer != Peer::Direct).collect();
+        let is_of_its_own = |peer: &Peer| !matches!(peer, Peer::Direct | Peer::Watched);
+        let proxies: Vec<Peer> = self.peers.iter().copied().filter(is_of_its_own).collect();
         // Both ends of each are in this process.
         let most = (self.descriptors as usize).saturating_sub(200) / 2;
         say!("{}, {rounds} rounds", workload.name());

@@ -17,13 +17,15 @@ pub(crate) struct Table {
 impl Table {
     /// All figures, or the headlines alone.
     pub(crate) fn new(results: &Results, peers: &[Peer], all: bool) -> Self {
+        let is_column = |peer: &Peer| *peer != Peer::Watched;
+        let peers: Vec<Peer> = peers.iter().copied().filter(is_column).collect();
         let mut heading = vec!["".to_owned(), "".into(), "vs HAProxy".into()];
         heading.extend(peers.iter().map(|peer| peer.name().to_owned()));
         let mut rows = Vec::new();
         for series in &results.series {
             for (index, figure) in series.workload.figures().iter().enumerate() {
                 if figure.rank == Rank::Headline || (all && series.pinning == Pinning::OneCpu) {
-                    rows.push(row(series, index, peers));
+                    rows.push(row(series, index, &peers));
                 }
             }
         }

@@ -10,6 +10,7 @@ use crate::{
     peers::Peer,
     results::{Results, Series},
     sandbox::Pinning::{self, Free, OneCpu},
+    stats::median,
     table::{number, short},
 };
 
@@ -105,7 +106,22 @@ pub(crate) fn all(results: &Results) -> Vec<Verdict> {
         verdicts.extend(ahead_of(results, peer, what, 0.0, bulk_and_small));
         verdicts.extend(ahead_of(results, peer, "short c=1", LEVEL, one_short));
     }
+    verdicts.extend(cost_of_metrics(results));
     verdicts
+}
+
+/// What collecting metrics every second costs. Of all workloads together: the readings of
+/// one differ by more than that.
+fn cost_of_metrics(results: &Results) -> Option<Verdict> {
+    const MUST: f64 = 0.98;
+    let ratios: Vec<f64> = results.series.iter().flat_map(Series::watched).collect();
+    let found = median(ratios.iter().copied())?;
+    Some(Verdict {
+        must: format!("rates while metrics are collected every second >= {MUST} of those without"),
+        found: format!("{found:.3} (median of {} pairs)", ratios.len()),
+        met: found >= MUST,
+        stretch: None,
+    })
 }
 
 impl Bound {

@@ -210,3 +210,48 @@ fn ports_that_are_forwarded_to_the_same_upstream_are_told_apart() {
     assert!(series.len() == 2 && series[0] != series[1], "{series:?}");
     assert_eq!(scrape.sum("ambassador_instance_connections_total", []), 1.0);
 }
+
+/// Every name that a reader of these could ask about is explained.
+#[test]
+fn what_is_told_is_documented() {
+    let docs = include_str!("../docs/admin.md");
+    let (etcd, prefix, docker) = (etcd::shared(), unique_prefix(), FakeDocker::start());
+    let upstream = Upstream::echo();
+    etcd.put(&format!("{prefix}/redis-A/one"), &upstream.registration());
+    let proxy = proxy(&etcd.url(), &prefix, &[]);
+    let words = ["register", "--admin", "127.0.0.1:0", "--etcd", &etcd.url(), "--prefix", &prefix];
+    docker.run(Container::named("redis").publishes(6379, &[("10.1.0.1", 49155)]));
+    let rest = ["--docker", &docker.address(), "redis", "6379", "redis-B"];
+    let registrar = ambassador(words.into_iter().chain(rest)).start();
+    let _client = open_connection(proxy.address_of("redis-A"));
+    eventually("it is registered", || {
+        Scrape::of(registrar.address()).sum("ambassador_registrations", ["registered"]) == 1.0
+    });
+    for admin in [proxy.address_of("admin"), registrar.address()] {
+        let Scrape(text) = Scrape::of(admin);
+        for line in text.lines().filter(|line| line.starts_with("# TYPE ")) {
+            let [name, kind] = [2, 3].map(|word| line.split(' ').nth(word).unwrap());
+            assert!(docs.contains(&format!("| `{name}` | {kind} |")), "{line}");
+        }
+        let status = http::ask(connect(admin).unwrap(), "GET", "/status", None).unwrap().json();
+        let mut keys = Vec::new();
+        keys_of(&status, &mut keys);
+        for key in keys {
+            let words = [format!("`{key}`"), format!("`{key}[]`")];
+            assert!(words.iter().any(|word| docs.contains(word)), "{key}");
+        }
+    }
+}
+
+fn keys_of(value: &serde_json::Value, keys: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                keys.push(key.clone());
+                keys_of(value, keys);
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| keys_of(value, keys)),
+        _ => {}
+    }
+}

@@ -281,3 +281,58 @@ fn bare_port_is_of_this_host_alone_and_one_that_is_taken_is_a_mistake() {
     );
     assert_eq!(forward("nonsense").run().code, Some(2));
 }
+
+#[test]
+fn watched_status_follows_what_changes_and_outlives_who_is_watched() {
+    let (etcd, prefix) = (etcd::shared(), unique_prefix());
+    let proxy = proxy(&etcd.url(), &prefix).start();
+    let (admin, front) = addresses(&proxy);
+    let words = ["status", "--watch", "--admin", &admin.to_string()];
+    let mut watching = ambassador(words).start();
+    let shows = |words: &str| {
+        eventually(&format!("it shows {words:?}"), || {
+            watching.stdout().iter().any(|line| line.contains(words))
+        });
+    };
+    shows("not ready: redis-A has no instance");
+    let upstream = Upstream::echo();
+    etcd.put(&format!("{prefix}/redis-A/one"), &upstream.registration());
+    shows(": ready");
+    let _client = open_connection(front);
+    shows("1 of 2048 connections open");
+    proxy.kill();
+    shows("no answer from an ambassador's --admin");
+    assert!(watching.stdout().iter().all(|line| !line.contains('\x1b')), "it is no terminal");
+    assert!(watching.is_running());
+    watching.kill();
+}
+
+#[test]
+fn watched_status_ends_with_its_reader() {
+    let upstream = Upstream::greeter("hello");
+    let to = upstream.address().to_string();
+    let forward =
+        ambassador(["forward", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0", &to]).start();
+    let admin = forward.address_of("admin").to_string();
+    let ended = ambassador(["status", "--watch", "--admin", &admin])
+        .without_a_reader()
+        .run_within(DEADLINE);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn page_may_run_its_own_script_and_nothing_else() {
+    let upstream = Upstream::greeter("hello");
+    let to = upstream.address().to_string();
+    let forward =
+        ambassador(["forward", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0", &to]).start();
+    let stream = connect(forward.address_of("admin")).unwrap();
+    let page = http::ask(stream, "GET", "/", None).unwrap();
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none';"), "{policy}");
+    for outside in ["http://", "https://", "//cdn", "@import", "url("] {
+        let without_svg = page.body.replace("http://www.w3.org/2000/svg", "");
+        assert!(!without_svg.contains(outside), "{outside}");
+    }
+}

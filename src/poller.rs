@@ -24,8 +24,9 @@ use crate::{
 };
 
 /// How long a poll may stay silent, give or take a tenth (so that pollers started
-/// together drift apart). It bounds how long a dead connection goes unnoticed.
-const POLL_PATIENCE: Duration = Duration::from_secs(55);
+/// together drift apart). It bounds how long an etcd that hangs goes unnoticed, and a
+/// connection that died without a word; a listing in between costs etcd next to nothing.
+const POLL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The same where there are other members to ask. One that is cut off from its peers
 /// keeps its polls open and says nothing; the listing after the poll, which asks the

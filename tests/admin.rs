@@ -12,7 +12,7 @@ use crate::support::etcd::{self, Etcd};
 use crate::support::fake_docker::{Container, FakeDocker};
 use crate::support::http;
 use crate::support::upstream::Upstream;
-use crate::support::{DEADLINE, eventually, refusing_address, unique_prefix};
+use crate::support::{DEADLINE, eventually, refusing_address, unique_prefix, within};
 
 fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     let stream = connect(admin).unwrap();
@@ -335,4 +335,19 @@ fn page_may_run_its_own_script_and_nothing_else() {
         let without_svg = page.body.replace("http://www.w3.org/2000/svg", "");
         assert!(!without_svg.contains(outside), "{outside}");
     }
+}
+
+/// One that hangs takes connections and polls, and says nothing: only a deadline tells.
+#[test]
+fn etcd_that_hangs_is_told_as_silent_when_its_poll_is_over() {
+    let mut etcd = Etcd::start();
+    etcd.put("/services/redis-A/one", "127.0.0.1:1");
+    let proxy = proxy(&etcd.url(), "/services").start();
+    let admin = proxy.address_of("admin");
+    wait_until_ready(admin);
+    etcd.pause();
+    within(Duration::from_secs(30), "etcd is silent", || status(admin)["etcd"]["answers"] == false);
+    assert!(status(admin)["services"][0]["stale_s"].is_u64());
+    etcd.resume();
+    eventually("etcd answers", || status(admin)["etcd"]["answers"] == true);
 }

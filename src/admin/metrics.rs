@@ -274,8 +274,8 @@ fn of_etcd(etcd: &Party, families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.gauges(
         "ambassador_etcd_last_answer_age_seconds",
-        "How long ago etcd last answered. It has no reason to while nothing changes, but is asked \
-         again after a minute, or after 5 s where there are several members.",
+        "How long ago etcd last answered. It is asked every 15 s at least, or every 5 s where there \
+         are several members.",
         etcd.since_answer_s.map(|age| ([], age)),
     )?;
     families.counters(

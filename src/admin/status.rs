@@ -122,8 +122,7 @@ pub(crate) struct Party {
     pub(crate) silent_s: Option<u64>,
     /// What is wrong.
     pub(crate) problem: Option<String>,
-    /// How long ago it last answered. etcd has no reason to while nothing changes, but is
-    /// asked again after a minute, or after 5 s where there are several members.
+    /// How long ago it last answered: at most 15 s while all is well.
     pub(crate) since_answer_s: Option<f64>,
     pub(crate) requests: Vec<Asked>,
     /// Of Docker.

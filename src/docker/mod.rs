@@ -11,13 +11,12 @@ mod lines;
 mod listed;
 mod signal;
 mod timestamp;
+mod transport;
 mod version;
 
 use std::{
-    error, fmt, io,
-    io::{Read, Write},
-    net::TcpStream,
-    os::unix::net::UnixStream,
+    error, fmt,
+    io::{self, Write},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,6 +25,7 @@ use serde::de::DeserializeOwned;
 
 use http1::{Head, MAX_BODY_BYTES, Reader};
 use lines::Lines;
+use transport::{Stream, Transport};
 
 pub(crate) use address::Address;
 pub(crate) use api::{Binding, Container, Port, Protocol};
@@ -34,7 +34,6 @@ pub(crate) use listed::Listed;
 pub(crate) use version::{OLDEST_API, Version};
 
 use crate::{
-    connect,
     counters::{Counter, Requests},
     report,
 };
@@ -370,75 +369,6 @@ impl Events {
             requests.note_answer();
             lines.push(piece, |line| parse(line).map(&mut count)).map_err(error)?;
         }
-        Ok(())
-    }
-}
-
-#[derive(Debug)]
-enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl Stream {
-    fn connect(address: &Address, timeout: Duration) -> io::Result<Stream> {
-        match address {
-            Address::Unix(path) => connect::unix(path, timeout).map(Stream::Unix),
-            Address::Tcp(target) => connect::to(target, timeout).map(Stream::Tcp),
-        }
-    }
-}
-
-/// A stream whose reads and writes end at a deadline, if there is one.
-#[derive(Debug)]
-struct Transport {
-    stream: Stream,
-    deadline: Option<Instant>,
-}
-
-impl Transport {
-    /// What is left until the deadline; an error once nothing is.
-    fn patience(&self) -> io::Result<Option<Duration>> {
-        let Some(deadline) = self.deadline else { return Ok(None) };
-        match deadline.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-            left => Ok(Some(left)),
-        }
-    }
-}
-
-impl Read for Transport {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let patience = self.patience()?;
-        match &mut self.stream {
-            Stream::Unix(stream) => {
-                stream.set_read_timeout(patience)?;
-                stream.read(into)
-            }
-            Stream::Tcp(stream) => {
-                stream.set_read_timeout(patience)?;
-                stream.read(into)
-            }
-        }
-    }
-}
-
-impl Write for Transport {
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        let patience = self.patience()?;
-        match &mut self.stream {
-            Stream::Unix(stream) => {
-                stream.set_write_timeout(patience)?;
-                stream.write(from)
-            }
-            Stream::Tcp(stream) => {
-                stream.set_write_timeout(patience)?;
-                stream.write(from)
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

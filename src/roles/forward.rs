@@ -4,7 +4,8 @@ use std::{num::NonZeroU16, sync::Arc};
 
 use super::{
     Serving,
-    daemon::{Daemon, Frontend, Listener},
+    daemon::Daemon,
+    frontend::{Frontend, Listener},
 };
 use crate::{
     address::{Host, HostPort},

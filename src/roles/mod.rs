@@ -5,6 +5,7 @@ mod doctor;
 mod env;
 mod exec;
 mod forward;
+mod frontend;
 mod health;
 mod list;
 mod observe;

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Registry, Serving,
-    daemon::{Daemon, Frontend, Listener},
+    daemon::Daemon,
+    frontend::{Frontend, Listener},
 };
 use crate::{
     poller::{Followed, Poller},

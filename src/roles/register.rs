@@ -4,10 +4,7 @@ use std::net::SocketAddr;
 
 use log::warn;
 
-use super::{
-    Registry,
-    daemon::{self, Daemon},
-};
+use super::{Registry, daemon::Daemon, frontend};
 use crate::{
     notify::Supervisor,
     registrar::{self, Config, Threads, WITHDRAWAL},
@@ -35,7 +32,7 @@ impl Register {
         let store = self.registry.store()?;
         let Threads { registrar, docker, checker, questions } = registrar::threads(config, store);
         let mut daemon = Daemon::new(&self.supervisor)?;
-        let admin = self.admin.map(daemon::bind_admin).transpose()?;
+        let admin = self.admin.map(frontend::bind_admin).transpose()?;
         let pulse = daemon.pulse("registrar".to_owned());
         let registrars = pulse.clone();
         daemon.spawn("registrar", move |stop| registrar.run(stop, &registrars))?;
@@ -49,7 +46,7 @@ impl Register {
         if let Some(admin) = admin {
             daemon.tell(&admin, &daemon.role("register").registering(questions))?;
             // A stdout that takes no line is no reason not to register.
-            if let Err(failure) = report::print(&daemon::listening("admin", admin.address())) {
+            if let Err(failure) = report::print(&frontend::listening("admin", admin.address())) {
                 warn!("{failure}");
             }
         }

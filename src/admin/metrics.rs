@@ -180,7 +180,7 @@ fn of_instances(services: &[Service], families: &mut Families<'_>) -> fmt::Resul
     let each = || {
         services.iter().flat_map(|service| {
             service.instances.iter().map(|instance| {
-                ([("service", &*service.name), ("instance", &*instance.address)], instance)
+                ([("service", &*service.name), ("upstream", &*instance.address)], instance)
             })
         })
     };
@@ -341,8 +341,8 @@ mod tests {
             r#"ambassador_client_wait_seconds_bucket{service="web",le="0.1"} 2"#,
             r#"ambassador_client_wait_seconds_bucket{service="web",le="1"} 3"#,
             r#"ambassador_client_wait_seconds_bucket{service="web",le="+Inf"} 3"#,
-            r#"ambassador_instance_registered{service="redis-A",instance="10.1.0.3:49157"} 0"#,
-            r#"ambassador_instance_ejected{service="redis-A",instance="10.1.0.2:49156"} 1"#,
+            r#"ambassador_instance_registered{service="redis-A",upstream="10.1.0.3:49157"} 0"#,
+            r#"ambassador_instance_ejected{service="redis-A",upstream="10.1.0.2:49156"} 1"#,
             r#"ambassador_etcd_up 0"#,
             r#"ambassador_etcd_silent_seconds 42"#,
             r#"ambassador_etcd_last_answer_age_seconds 42.5"#,
@@ -351,7 +351,7 @@ mod tests {
             assert!(text.lines().any(|told| told == line), "{line}:\n{text}");
         }
         let of_first = |name: &str, more: &str| {
-            format!("{name}{{service=\"redis-A\",instance=\"10.1.0.1:49155\"{more}")
+            format!("{name}{{service=\"redis-A\",upstream=\"10.1.0.1:49155\"{more}")
         };
         for line in [
             of_first("ambassador_instance_connections_open", "} 3"),

@@ -14,6 +14,7 @@ mod bad_input;
 mod bounds;
 mod chaos;
 mod cluster;
+mod contrib;
 mod doctor;
 mod endings;
 mod engine;

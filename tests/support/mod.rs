@@ -13,6 +13,7 @@ pub(crate) mod fake_docker;
 pub(crate) mod http;
 pub(crate) mod own_engine;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod redis;
 pub(crate) mod relay;
 pub(crate) mod roles;

@@ -36,23 +36,9 @@ impl Browser {
             skip_loudly(test, "no chromedriver: scripts/packages.sh chromium-driver");
             return None;
         }
-        let mut command = Command::new("chromedriver");
-        let mut process = Guarded::spawn(
-            command
-                .arg("--port=0")
-                .env("TMPDIR", temp_dir("browser"))
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null()),
-        );
-        let stdout = BufReader::new(process.child().stdout.take().unwrap());
-        let port = stdout
-            .lines()
-            .find_map(|line| {
-                let line = line.unwrap();
-                line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
-            })
-            .expect("chromedriver says its port");
-        let driver = SocketAddr::from(([127, 0, 0, 1], port));
+        // It wants one port for IPv4 and IPv6, and ends when the one it got is taken on either.
+        let started = (0..3).find_map(|_| start_driver());
+        let (driver, process) = started.expect("chromedriver says its port");
         let size = if looks.is_phone { "--window-size=500,1000" } else { "--window-size=1280,900" };
         let mut arguments = vec![
             "--headless=new",
@@ -108,6 +94,18 @@ impl Browser {
         let log = self.ask("POST", "/se/log", Some(&json!({"type": "browser"})));
         log.as_array().unwrap().iter().map(|line| line["message"].to_string()).collect()
     }
+}
+
+fn start_driver() -> Option<(SocketAddr, Guarded)> {
+    let mut command = Command::new("chromedriver");
+    command.arg("--port=0").env("TMPDIR", temp_dir("browser"));
+    let mut process = Guarded::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let stdout = BufReader::new(process.child().stdout.take().unwrap());
+    let port = stdout.lines().find_map(|line| {
+        let line = line.unwrap();
+        line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok()
+    })?;
+    Some((SocketAddr::from(([127, 0, 0, 1], port)), process))
 }
 
 impl Drop for Browser {

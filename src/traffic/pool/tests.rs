@@ -35,6 +35,7 @@ fn upstreams_take_turns_and_ejected_ones_come_last() {
         assert_eq!(order[2].to_string(), "a:1");
     }
     pool.opened(&"a:1".parse().unwrap());
+    assert!(pool.known().iter().all(|known| known.problem.is_none()));
     assert!((0..3).any(|_| first_of(&pool) == "a:1"));
 }
 

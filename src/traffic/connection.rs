@@ -99,22 +99,7 @@ impl Service {
 /// A frame of its own, so that a thread that waits for a client has a small one.
 #[inline(never)]
 fn serve(service: &Arc<Service>, entry: Entry) {
-    let started = Instant::now();
-    service.pool.clients().came();
-    let dialled = dial::dial(&service.pool, &service.settings, &service.own, &entry.link);
-    service.pool.clients().went_on();
-    let Dialled { stream, target } = match dialled {
-        Ok(dialled) => dialled,
-        Err(unserved) => {
-            entry.link.reset_on_close();
-            note_unserved(&entry.link, started, unserved);
-            return;
-        }
-    };
-    service.pool.clients().waits.observe(target.connected - started);
-    entry.link.target.get_or_init(|| target);
-    entry.link.upstream.get_or_init(|| Side::new(stream));
-    let connection = Arc::new(Connection { entry, started, service: Arc::clone(service) });
+    let Some(connection) = connect(service, entry) else { return };
     let (client, upstream) = connection.sides();
     let link = &connection.entry.link;
     if !service.crew.run(Task::Down(Arc::clone(&connection))) {
@@ -122,6 +107,28 @@ fn serve(service: &Arc<Service>, entry: Entry) {
         return;
     }
     link.copy(client, upstream, &service.pipes);
+}
+
+/// Dials for a client, which is reset if that is in vain. A frame of its own, as above.
+#[inline(never)]
+fn connect(service: &Arc<Service>, entry: Entry) -> Option<Arc<Connection>> {
+    let started = Instant::now();
+    let clients = service.pool.clients();
+    clients.came();
+    let dialled = dial::dial(&service.pool, &service.settings, &service.own, &entry.link);
+    clients.went_on();
+    let Dialled { stream, target } = match dialled {
+        Ok(dialled) => dialled,
+        Err(unserved) => {
+            entry.link.reset_on_close();
+            note_unserved(&entry.link, started, unserved);
+            return None;
+        }
+    };
+    clients.waits.observe(target.connected - started);
+    entry.link.target.get_or_init(|| target);
+    entry.link.upstream.get_or_init(|| Side::new(stream));
+    Some(Arc::new(Connection { entry, started, service: Arc::clone(service) }))
 }
 
 /// The end of a connection that had no upstream. A frame of its own, as `serve` has one.
@@ -155,8 +162,16 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.note_end();
+    }
+}
+
+impl Connection {
+    /// A frame of its own, so that a thread that waits for bytes has a small one.
+    #[inline(never)]
+    fn note_end(&self) {
         let (client, upstream) = self.sides();
-        let Connection { entry, started, service } = &*self;
+        let Connection { entry, started, service } = self;
         let Target { address, tally, .. } = entry.link.target.get().expect("it is dialled");
         entry.link.tally();
         tally.closed(entry.link.is_broken());

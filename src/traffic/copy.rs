@@ -27,7 +27,7 @@ use crate::address::HostPort;
 /// One read while nothing is known of a stream. Small, because Rust touches every
 /// page of a frame when it is entered: with this one, a thread that waits for its
 /// first bytes has touched a single page.
-const FIRST_BYTES: usize = 1024;
+const FIRST_BYTES: usize = 768;
 
 /// One read once more than that has come at once.
 const SMALL_BYTES: usize = 4 * 1024;

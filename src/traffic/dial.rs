@@ -104,17 +104,7 @@ pub(super) fn dial(
             News::Changed if !left.is_zero() => continue,
             News::Changed | News::Nothing => {}
         }
-        let unknown = Problem { text: "no instance is known".to_owned(), is_ours: false };
-        let Problem { text, is_ours } = problem.as_ref().unwrap_or(&unknown);
-        if let Some(lasted) = pool.outage_lasts(now, text, *is_ours) {
-            let (name, lasting) = (pool.name(), report::lasting(lasted));
-            let fate = if settings.wait.is_zero() {
-                "reset".to_owned()
-            } else {
-                format!("held for {}", report::duration(settings.wait))
-            };
-            warn!("{name}: nothing can be reached{lasting}: {text}; clients are {fate}");
-        }
+        note_outage(pool, settings, now, problem.as_ref());
         if left.is_zero() {
             return Err(Unserved::InVain);
         }
@@ -127,6 +117,29 @@ pub(super) fn dial(
             return Err(Unserved::GaveUp);
         }
     }
+}
+
+/// Says that nothing can be reached, if that is due. A frame of its own, as `note_recovery`.
+#[cold]
+#[inline(never)]
+fn note_outage(pool: &Pool, settings: &Settings, now: Instant, problem: Option<&Problem>) {
+    let unknown = Problem { text: "no instance is known".to_owned(), is_ours: false };
+    let Problem { text, is_ours } = problem.unwrap_or(&unknown);
+    let Some(lasted) = pool.outage_lasts(now, text, *is_ours) else { return };
+    let (name, lasting) = (pool.name(), report::lasting(lasted));
+    let fate = if settings.wait.is_zero() {
+        "reset".to_owned()
+    } else {
+        format!("held for {}", report::duration(settings.wait))
+    };
+    warn!("{name}: nothing can be reached{lasting}: {text}; clients are {fate}");
+}
+
+/// A frame of its own, so that a thread that waits for its client has touched none as large.
+#[cold]
+#[inline(never)]
+fn note_recovery(pool: &Pool, lasted: Duration) {
+    info!("{}: reachable again after {}", pool.name(), report::duration(lasted));
 }
 
 /// One pass through all addresses.
@@ -173,8 +186,7 @@ impl Round<'_> {
                     let (tally, outage) = self.pool.opened(target);
                     tally.dials.observe(connected - started);
                     if let Some(lasted) = outage {
-                        let lasted = report::duration(lasted);
-                        info!("{}: reachable again after {lasted}", self.pool.name());
+                        note_recovery(self.pool, lasted);
                     }
                     let target = Target { address: target.clone(), tally, connected };
                     return Some(Dialled { stream, target });
@@ -196,6 +208,8 @@ impl Round<'_> {
         Ok(stream)
     }
 
+    #[cold]
+    #[inline(never)]
     fn failed(&mut self, target: &HostPort, failure: DialFailure, error: &io::Error) {
         let (problem, period) = (error.to_string(), self.settings.eject);
         if self.pool.failed(target, failure, &problem, period) {

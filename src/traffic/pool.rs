@@ -336,11 +336,23 @@ impl Pool {
         first
     }
 
-    /// What is counted of `address`, which may have left since it was chosen.
+    /// What is counted of `address`.
     fn tally(&self, learned: &mut Learned, address: &HostPort) -> Arc<Tally> {
-        let left = || (!self.has(address)).then(Instant::now);
-        let seen = learned.seen.entry(address.clone()).or_insert_with(|| Seen::new(left()));
-        Arc::clone(&seen.tally)
+        match learned.seen.get(address) {
+            Some(seen) => Arc::clone(&seen.tally),
+            None => self.see(learned, address),
+        }
+    }
+
+    /// The first that is counted of `address`: another name of an upstream, or one that
+    /// has left since it was chosen.
+    #[cold]
+    #[inline(never)]
+    fn see(&self, learned: &mut Learned, address: &HostPort) -> Arc<Tally> {
+        let seen = Seen::new((!self.has(address)).then(Instant::now));
+        let tally = Arc::clone(&seen.tally);
+        learned.seen.insert(address.clone(), seen);
+        tally
     }
 
     /// Notes that `address` could not be dialled. What is not its own fault ejects nobody.

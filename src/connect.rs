@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::address::{Host, HostPort};
 
@@ -25,7 +25,8 @@ pub(crate) const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
-/// Connects to `address` within `timeout`, with keepalive on.
+/// Connects to `address` within `timeout`, which each of its writes has too, until they are
+/// given another.
 pub(crate) fn tcp(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     connect(&socket, &address.into(), timeout)?;
@@ -37,8 +38,12 @@ pub(crate) fn tcp(address: SocketAddr, timeout: Duration) -> io::Result<TcpStrea
         socket.set_linger(Some(Duration::ZERO))?;
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    socket.set_tcp_keepalive(&KEEPALIVE)?;
     Ok(socket.into())
+}
+
+/// Has the kernel find out that the other host is gone.
+pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE)
 }
 
 /// Connects to the first address behind `target` that takes it, within `timeout`
@@ -98,8 +103,7 @@ fn connect(socket: &Socket, address: &SockAddr, timeout: Duration) -> io::Result
         } else {
             error
         }
-    })?;
-    socket.set_write_timeout(None)
+    })
 }
 
 #[cfg(test)]

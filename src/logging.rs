@@ -5,11 +5,10 @@
 //! dropped and counted.
 
 mod line;
+mod names;
 mod repeats;
 
 use std::{
-    cell::Cell,
-    ffi::CStr,
     fmt,
     fs::File,
     io::{self, Write},
@@ -26,8 +25,11 @@ use std::{
 use crossbeam_channel::{Receiver, Sender};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-pub(crate) use self::line::{Format, Line};
-use self::repeats::Repeats;
+pub(crate) use self::{
+    line::{Format, Line},
+    names::{name_thread, tell_names},
+};
+use self::{names::with_thread_name, repeats::Repeats};
 
 /// Lines that may wait for stderr: a burst of every connection's line at the
 /// default limit of connections fits.
@@ -104,38 +106,6 @@ fn is_secret(metadata: &Metadata<'_>) -> bool {
 pub(crate) fn is_stderr(stream: &str) -> bool {
     let stderr = || File::from(io::stderr().as_fd().try_clone_to_owned()?).metadata();
     stderr().is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
-}
-
-/// The kernel keeps so much of a thread's name, and its NUL (prctl(2), PR_SET_NAME).
-const NAME_BYTES: usize = 15;
-
-thread_local! {
-    /// The name a thread has now, where it is not the one it was started with; padded
-    /// with NUL. Not a `String`, because every idle connection has two of them.
-    static NAME: Cell<[u8; NAME_BYTES + 1]> = const { Cell::new([0; NAME_BYTES + 1]) };
-}
-
-/// Names this thread, in log lines and for `ps -T`. (`std::thread` names a thread
-/// once; those that carry connections are named after each of them.) What is beyond
-/// the 15 bytes of the kernel is cut.
-pub(crate) fn name_thread(name: fmt::Arguments<'_>) {
-    let mut bytes = [0; NAME_BYTES + 1];
-    // It fails for a name that is too long, of which it has written what fits.
-    let _ = (&mut bytes[..NAME_BYTES]).write_fmt(name);
-    NAME.set(bytes);
-    // Only log lines depend on a name.
-    if let Ok(name) = CStr::from_bytes_until_nul(&bytes) {
-        let _ = rustix::thread::set_name(name);
-    }
-}
-
-fn with_thread_name<T>(then: impl FnOnce(&str) -> T) -> T {
-    let bytes = NAME.get();
-    let name = bytes.split(|byte| *byte == 0).next().and_then(|name| str::from_utf8(name).ok());
-    match name {
-        None | Some("") => then(thread::current().name().unwrap_or("-")),
-        Some(name) => then(name),
-    }
 }
 
 /// The end of the channel where records arise.

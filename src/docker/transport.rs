@@ -20,7 +20,11 @@ impl Stream {
     pub(super) fn connect(address: &Address, timeout: Duration) -> io::Result<Stream> {
         match address {
             Address::Unix(path) => connect::unix(path, timeout).map(Stream::Unix),
-            Address::Tcp(target) => connect::to(target, timeout).map(Stream::Tcp),
+            Address::Tcp(target) => {
+                let stream = connect::to(target, timeout)?;
+                connect::keep_alive(&stream)?;
+                Ok(Stream::Tcp(stream))
+            }
         }
     }
 }

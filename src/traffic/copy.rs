@@ -22,7 +22,7 @@ use super::{
     sockets::{self, State},
     tally::Tally,
 };
-use crate::address::HostPort;
+use crate::{address::HostPort, connect};
 
 /// One read while nothing is known of a stream. Small, because Rust touches every
 /// page of a frame when it is entered: with this one, a thread that waits for its
@@ -117,6 +117,7 @@ pub(super) struct Link {
     pub(super) target: OnceLock<Target>,
     /// Whether the first byte of the upstream was added to the tally.
     has_tallied_first: AtomicBool,
+    is_kept_alive: AtomicBool,
     /// Something that was sent cannot be delivered: both sides must see a reset.
     is_broken: AtomicBool,
 }
@@ -141,6 +142,7 @@ impl Link {
             upstream: OnceLock::new(),
             target: OnceLock::new(),
             has_tallied_first: AtomicBool::new(false),
+            is_kept_alive: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
         }
     }
@@ -179,6 +181,18 @@ impl Link {
     pub(super) fn has_lost_a_side(&self) -> bool {
         let is_lost = |side: &Side| side.is_read_out.load(Ordering::Acquire) && side.was_reset();
         is_lost(&self.client) || self.upstream.get().is_some_and(is_lost)
+    }
+
+    /// Has the kernel find out that the upstream's host is gone; of the client's it does so
+    /// from the start, because the listener says so. Not worth its four system calls for
+    /// a connection that ends at once.
+    pub(super) fn keep_alive(&self) {
+        if let Some(upstream) = self.upstream.get()
+            && !self.is_kept_alive.swap(true, Ordering::Relaxed)
+        {
+            // It fails only for a socket that is gone.
+            let _ = connect::keep_alive(&upstream.stream);
+        }
     }
 
     /// Bytes moved in both directions.

@@ -1,5 +1,6 @@
 //! Cuts connections that must not go on: idle for too long, to an instance that left
-//! the registry, or reset where nobody looks.
+//! the registry, or reset where nobody looks. And does for those that last what would cost
+//! short ones time.
 
 use std::{
     collections::HashMap,
@@ -10,7 +11,7 @@ use std::{
 use log::info;
 
 use super::{Connections, copy::Link, pool::Pool};
-use crate::{address::HostPort, connect, stop::Stop};
+use crate::{address::HostPort, connect, logging, stop::Stop};
 
 /// How often connections are looked through.
 const TICK: Duration = Duration::from_millis(250);
@@ -55,7 +56,9 @@ impl Sweeper {
 
     pub(crate) fn run(mut self, stop: &Stop) {
         while !stop.wait(TICK) {
+            logging::tell_names();
             let open = self.connections.all();
+            open.iter().for_each(|(_, link)| link.keep_alive());
             open.iter().filter(|(_, link)| link.has_lost_a_side()).for_each(|(_, link)| link.cut());
             if let Some(timeout) = self.idle_timeout {
                 self.cut_idle(&open, timeout);

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::support::bytes::{assert_same, random_bytes};
+use crate::support::client::open_connection;
 
 /// A proxy in front of `upstream`.
 fn in_front_of(upstream: &Upstream) -> (Ambassador, SocketAddr) {
@@ -113,12 +114,20 @@ fn every_thread_has_a_name_that_says_what_it_does() {
     let is_known = |name: &str| {
         let copies = ["up-", "down-"].iter().find_map(|start| name.strip_prefix(start));
         copies.is_some_and(|number| number.parse::<u32>().is_ok())
-            || ["ambassador", "main", "signals", "log", "poller", "acceptor", "sweeper"]
+            || ["ambassador", "main", "signals", "log", "poller", "acceptor", "sweeper", "parked"]
                 .contains(&name)
     };
     for wanted in ["poller", "acceptor", "log", "up-0", "down-0"] {
-        assert!(names().iter().any(|name| name == wanted), "no {wanted} in {:?}", names());
+        eventually(&format!("{wanted} is there"), || names().iter().any(|name| name == wanted));
     }
+    drop(client);
+    eventually("both threads are parked", || {
+        let names = names();
+        names.iter().filter(|name| *name == "parked").count() == 2
+            && !names.iter().any(|name| name.ends_with("-0"))
+    });
+    let _other = open_connection(address);
+    eventually("one of them has another name", || names().iter().any(|name| name == "up-1"));
     let names = names();
     let unknown: Vec<_> = names.iter().filter(|name| !is_known(name)).collect();
     assert!(unknown.is_empty(), "{unknown:?} among {names:?}");

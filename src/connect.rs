@@ -25,11 +25,19 @@ pub(crate) const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
 
-/// Connects to `address` within `timeout`, which each of its writes has too, until they are
-/// given another.
+/// Connects to `address` within `timeout`.
 pub(crate) fn tcp(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    tcp_for_writes(address, timeout, None)
+}
+
+/// The same for a socket each of whose writes has `write_timeout` from then on.
+pub(crate) fn tcp_for_writes(
+    address: SocketAddr,
+    timeout: Duration,
+    write_timeout: Option<Duration>,
+) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    connect(&socket, &address.into(), timeout)?;
+    connect(&socket, &address.into(), timeout, write_timeout)?;
     // A port of this host that nobody listens on, but that lies in the range of
     // local ports, may be given to this very socket, which then connects to itself
     // (TCP's simultaneous open). Nobody was reached.
@@ -67,7 +75,7 @@ pub(crate) fn unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    connect(&socket, &SockAddr::unix(path)?, timeout)?;
+    connect(&socket, &SockAddr::unix(path)?, timeout, None)?;
     Ok(OwnedFd::from(socket).into())
 }
 
@@ -92,7 +100,12 @@ pub(crate) fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
 ///
 /// Source: socket(7), SO_SNDTIMEO; connect(2) then fails with EINPROGRESS (TCP)
 /// or EAGAIN (Unix).
-fn connect(socket: &Socket, address: &SockAddr, timeout: Duration) -> io::Result<()> {
+fn connect(
+    socket: &Socket,
+    address: &SockAddr,
+    timeout: Duration,
+    write_timeout: Option<Duration>,
+) -> io::Result<()> {
     if timeout.is_zero() {
         return Err(io::ErrorKind::TimedOut.into());
     }
@@ -103,7 +116,8 @@ fn connect(socket: &Socket, address: &SockAddr, timeout: Duration) -> io::Result
         } else {
             error
         }
-    })
+    })?;
+    socket.set_write_timeout(write_timeout)
 }
 
 #[cfg(test)]

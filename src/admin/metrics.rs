@@ -34,10 +34,15 @@ impl Collector for Scrape {
         of_instances(&status.services, &mut families)?;
         of_registrations(status, &mut families)?;
         if let Some(etcd) = &status.etcd {
-            of_etcd(etcd, &mut families)?;
+            of_party("etcd", etcd, &mut families)?;
         }
         if let Some(docker) = &status.docker {
-            of_docker(docker, &mut families)?;
+            of_party("Docker", docker, &mut families)?;
+            families.counters(
+                "ambassador_docker_events",
+                "Events of containers that Docker told of.",
+                docker.events.map(|count| ([], count)),
+            )?;
         }
         Ok(())
     }
@@ -261,55 +266,29 @@ fn of_registrations(status: &Status, families: &mut Families<'_>) -> fmt::Result
     )
 }
 
-fn of_etcd(etcd: &Party, families: &mut Families<'_>) -> fmt::Result {
+/// Of etcd or Docker, as `name` says.
+fn of_party(name: &str, party: &Party, families: &mut Families<'_>) -> fmt::Result {
+    let lower = name.to_ascii_lowercase();
+    let metric = |what: &str| format!("ambassador_{lower}_{what}");
     families.gauge(
-        "ambassador_etcd_up",
-        "1 while etcd answers; 0 if not, or not yet.",
-        u64::from(etcd.answers == Some(true)),
+        &metric("up"),
+        &format!("1 while {name} answers; 0 if not, or not yet."),
+        u64::from(party.answers == Some(true)),
     )?;
     families.gauge(
-        "ambassador_etcd_silent_seconds",
-        "For how long etcd has not answered.",
-        etcd.silent_s.unwrap_or_default(),
+        &metric("silent_seconds"),
+        &format!("For how long {name} has not answered."),
+        party.silent_s.unwrap_or_default(),
     )?;
     families.gauges(
-        "ambassador_etcd_last_answer_age_seconds",
-        "How long ago etcd last answered. It is asked every 15 s at least, or every 5 s where there \
-         are several members.",
-        etcd.since_answer_s.map(|age| ([], age)),
+        &metric("last_answer_age_seconds"),
+        &format!("How long ago {name} last answered."),
+        party.since_answer_s.map(|age| ([], age)),
     )?;
     families.counters(
-        "ambassador_etcd_requests",
-        "What etcd was asked, and what came of it.",
-        requests(etcd),
-    )
-}
-
-fn of_docker(docker: &Party, families: &mut Families<'_>) -> fmt::Result {
-    families.gauge(
-        "ambassador_docker_up",
-        "1 while Docker answers; 0 if not, or not yet.",
-        u64::from(docker.answers == Some(true)),
-    )?;
-    families.gauge(
-        "ambassador_docker_silent_seconds",
-        "For how long Docker has not answered.",
-        docker.silent_s.unwrap_or_default(),
-    )?;
-    families.gauges(
-        "ambassador_docker_last_answer_age_seconds",
-        "How long ago Docker last answered. It is asked every 15 s.",
-        docker.since_answer_s.map(|age| ([], age)),
-    )?;
-    families.counters(
-        "ambassador_docker_requests",
-        "What Docker was asked, and what came of it.",
-        requests(docker),
-    )?;
-    families.counters(
-        "ambassador_docker_events",
-        "Events of containers that Docker told of.",
-        docker.events.map(|count| ([], count)),
+        &metric("requests"),
+        &format!("What {name} was asked, and what came of it."),
+        requests(party),
     )
 }
 

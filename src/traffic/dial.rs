@@ -198,8 +198,7 @@ impl Round<'_> {
     }
 
     fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let mut stream = connect::tcp(address, self.settings.connect_timeout)?;
-        sockets::prepare_dialled(&stream)?;
+        let mut stream = sockets::dial(address, self.settings.connect_timeout)?;
         if let Some(header) = self.settings.send_proxy {
             let listener = self.link.client.stream.local_addr()?;
             // It always fits: nothing else was written to this socket.

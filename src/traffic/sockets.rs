@@ -121,17 +121,15 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepted sockets inherit these, which saves the calls for each of them.
 fn set_listener_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&KEEPALIVE)?;
-    set_options(socket)
-}
-
-/// Options of a dialled connection; an accepted one has them from its listener.
-pub(super) fn prepare_dialled(stream: &TcpStream) -> io::Result<()> {
-    set_options(&SockRef::from(stream))
-}
-
-fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_write_timeout(Some(WRITE_PATIENCE))
+}
+
+/// Connects to an upstream. An accepted connection has the same options from its listener.
+pub(super) fn dial(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let stream = connect::tcp_for_writes(address, timeout, Some(WRITE_PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Makes the coming close of `stream` a reset instead of an orderly end.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use socket2::SockRef;
 
 use super::*;
-use crate::{connect, traffic::Balance};
+use crate::traffic::Balance;
 
 /// Much less makes a loopback connection crawl from one delayed ACK to the next.
 const SMALL_BUFFER: usize = 32 * 1024;
@@ -154,13 +154,12 @@ fn read_all(side: &Side, plan: &Plan, seed: usize, is_over: &AtomicBool) -> (usi
 /// Two connected sockets.
 fn pair(is_slow: bool) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let near = connect::tcp(listener.local_addr().unwrap(), PATIENCE).unwrap();
+    let near = sockets::dial(listener.local_addr().unwrap(), PATIENCE).unwrap();
     let far = listener.accept().unwrap().0;
     if is_slow {
         SockRef::from(&far).set_recv_buffer_size(SMALL_BUFFER).unwrap();
         SockRef::from(&near).set_send_buffer_size(SMALL_BUFFER).unwrap();
     }
-    sockets::prepare_dialled(&near).unwrap();
     // In place of seconds, so that writes are cut short all the time.
     near.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
     far.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -29,8 +29,7 @@ impl Counter {
 /// The longest times that the buckets of a histogram take, in seconds: from a connection
 /// on one host to the longest that a client is held by default. What takes longer is in
 /// none of them.
-pub(crate) const BOUNDS_S: [f64; 11] =
-    [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+const BOUNDS_S: [f64; 11] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
 /// Counts how long something takes.
 #[derive(Debug, Default)]
@@ -89,8 +88,16 @@ impl Requests {
         Requests { kinds: kinds.into(), answered: Mutex::default() }
     }
 
-    /// Notes one of `kind`, which is among those that were named.
+    /// Notes one of `kind`, which is among those that were named. An answer is a sign of life.
     pub(crate) fn note(&self, kind: &'static str, is_answered: bool) {
+        self.count(kind, is_answered);
+        if is_answered {
+            self.note_answer();
+        }
+    }
+
+    /// The same of one that is no failure when nothing is said.
+    pub(crate) fn count(&self, kind: &'static str, is_answered: bool) {
         for (_, answered, failed) in self.kinds.iter().filter(|(known, ..)| *known == kind) {
             if is_answered { answered } else { failed }.add(1);
         }

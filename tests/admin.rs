@@ -42,6 +42,12 @@ fn proxy(etcd: &str, prefix: &str) -> Launch {
     ambassador(words.into_iter().chain(["redis-A", "127.0.0.1:0"]))
 }
 
+/// `forward --admin 127.0.0.1:0 --listen 127.0.0.1:0 UPSTREAM`, started.
+fn forward_to(upstream: &Upstream) -> Ambassador {
+    let to = upstream.address().to_string();
+    ambassador(["forward", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0", &to]).start()
+}
+
 /// What is bound and announced, and what of it is told.
 fn addresses(ambassador: &Ambassador) -> (SocketAddr, SocketAddr) {
     (ambassador.address_of("admin"), ambassador.address_of("redis-A"))
@@ -183,9 +189,7 @@ fn registrar_is_ready_once_everything_is_registered() {
 #[test]
 fn forward_is_ready_at_once() {
     let upstream = Upstream::greeter("hello");
-    let to = upstream.address().to_string();
-    let words = ["forward", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0", &to];
-    let forward = ambassador(words).start();
+    let forward = forward_to(&upstream);
     let admin = forward.address_of("admin");
     assert_eq!(get(admin, "/readyz").0, 200);
     assert_eq!(status(admin)["etcd"], Value::Null);
@@ -230,9 +234,7 @@ fn status_of_nobody_and_of_somebody_else_is_one_line_and_exit_code_1() {
 #[test]
 fn requests_that_are_none_are_answered_and_keep_nobody_from_asking() {
     let upstream = Upstream::greeter("hello");
-    let to = upstream.address().to_string();
-    let words = ["forward", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0", &to];
-    let forward = ambassador(words).start();
+    let forward = forward_to(&upstream);
     let admin = forward.address_of("admin");
     let answer = |request: &[u8]| {
         let mut stream = connect(admin).unwrap();
@@ -310,9 +312,7 @@ fn watched_status_follows_what_changes_and_outlives_who_is_watched() {
 #[test]
 fn watched_status_ends_with_its_reader() {
     let upstream = Upstream::greeter("hello");
-    let to = upstream.address().to_string();
-    let forward =
-        ambassador(["forward", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0", &to]).start();
+    let forward = forward_to(&upstream);
     let admin = forward.address_of("admin").to_string();
     let ended = ambassador(["status", "--watch", "--admin", &admin])
         .without_a_reader()
@@ -323,9 +323,7 @@ fn watched_status_ends_with_its_reader() {
 #[test]
 fn page_may_run_its_own_script_and_nothing_else() {
     let upstream = Upstream::greeter("hello");
-    let to = upstream.address().to_string();
-    let forward =
-        ambassador(["forward", "--admin", "127.0.0.1:0", "--listen", "127.0.0.1:0", &to]).start();
+    let forward = forward_to(&upstream);
     let stream = connect(forward.address_of("admin")).unwrap();
     let page = http::ask(stream, "GET", "/", None).unwrap();
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));

@@ -266,9 +266,6 @@ impl Client {
 
     fn note<T>(&self, kind: &'static str, answer: &Result<T, Error>) {
         self.counts.requests.note(kind, answer.is_ok());
-        if answer.is_ok() {
-            self.counts.requests.note_answer();
-        }
     }
 
     fn get_uncounted(&mut self, path: &str) -> Result<(u16, Vec<u8>), Error> {

@@ -153,7 +153,7 @@ impl Store {
             Api::V3 => self.session.wait(attempt, directory, listed),
         });
         // Who says nothing is no sign of life, though no failure either.
-        self.requests.note(POLL, waited.as_ref().err().is_none_or(Error::is_answer));
+        self.requests.count(POLL, waited.as_ref().err().is_none_or(Error::is_answer));
         waited
     }
 
@@ -213,11 +213,7 @@ impl Store {
         ask: impl Fn(Api, Attempt<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let outcome = self.transport.ask(patience, |attempt| ask(self.api(attempt)?, attempt));
-        let is_answered = outcome.as_ref().err().is_none_or(Error::is_answer);
-        self.requests.note(kind, is_answered);
-        if is_answered {
-            self.requests.note_answer();
-        }
+        self.requests.note(kind, outcome.as_ref().err().is_none_or(Error::is_answer));
         outcome
     }
 

@@ -54,9 +54,13 @@ impl Relay {
         let front = Upstream::serve({
             let (link, has_polled) = (link.clone(), has_polled.clone());
             move |client| {
+                let polls = AtomicBool::new(false);
                 relay(client, server, |_, piece| {
+                    let piece = String::from_utf8_lossy(piece);
+                    polls.fetch_or(is_poll(&piece), Ordering::SeqCst);
                     let link = link.lock().unwrap().clone();
-                    if link == Link::Passes && is_poll(&String::from_utf8_lossy(piece)) {
+                    let is_answer = piece.starts_with("HTTP/");
+                    if link == Link::Passes && is_answer && polls.load(Ordering::SeqCst) {
                         has_polled.store(true, Ordering::SeqCst);
                     }
                     link
@@ -78,7 +82,8 @@ impl Relay {
         *self.link.lock().unwrap() = link;
     }
 
-    /// Whether a poll was passed on.
+    /// Whether a poll was passed on: etcd sends the head of its answer at once. The request
+    /// may come in pieces, and all of them must be through before the link is changed.
     pub(crate) fn has_polled(&self) -> bool {
         self.has_polled.load(Ordering::SeqCst)
     }
@@ -158,9 +163,7 @@ pub(super) fn relay(
         is_deaf.fetch_or(link == Link::LosesAnswers, Ordering::SeqCst);
         link
     };
-    while link(&first) == Link::IsCut {
-        thread::sleep(LOOK);
-    }
+    let decided = until_whole(&link, &first);
     let mut to_server = client::connect(server)?;
     to_server.set_read_timeout(None)?;
     let (mut from_server, mut to_client) = (to_server.try_clone()?, client.try_clone()?);
@@ -172,13 +175,14 @@ pub(super) fn relay(
     };
     thread::scope(|scope| {
         scope.spawn(|| {
-            note(pass(&[], &mut from_server, &mut to_client, &link, Towards::Client));
+            note(pass(None, &mut from_server, &mut to_client, &link, Towards::Client));
             // Wakes the other thread. A reset must not come after a FIN.
             let is_reset = is_reset.load(Ordering::SeqCst);
             let how = if is_reset { Shutdown::Read } else { Shutdown::Both };
             drop(to_client.shutdown(how));
         });
-        note(pass(&first, &mut client, &mut to_server, &link, Towards::Server));
+        let first = Some((first, decided));
+        note(pass(first, &mut client, &mut to_server, &link, Towards::Server));
         drop(to_server.shutdown(Shutdown::Both));
     });
     if is_reset.into_inner() {
@@ -199,42 +203,49 @@ enum End {
     Reset,
 }
 
+/// What the link does with `piece`, once it is not cut.
+fn until_whole(link: &impl Fn(&[u8]) -> Link, piece: &[u8]) -> Link {
+    loop {
+        match link(piece) {
+            Link::IsCut => thread::sleep(LOOK),
+            decided => return decided,
+        }
+    }
+}
+
 /// Passes bytes on from one side to the other until one of them, or the link, ends it.
+/// `first` is a piece that was read, and what the link does with it.
 fn pass(
-    first: &[u8],
+    mut first: Option<(Vec<u8>, Link)>,
     from: &mut TcpStream,
     to: &mut TcpStream,
     link: &impl Fn(&[u8]) -> Link,
     towards: Towards,
 ) -> io::Result<End> {
-    let mut buffer = first.to_vec();
+    let mut buffer = vec![0; 64 * 1024];
     loop {
-        if buffer.is_empty() {
-            buffer.resize(64 * 1024, 0);
-            let length = from.read(&mut buffer)?;
-            buffer.truncate(length);
-            if length == 0 {
-                return Ok(End::Fin);
+        let (piece, decided) = match first.take() {
+            Some(first) => first,
+            None => {
+                let length = from.read(&mut buffer)?;
+                if length == 0 {
+                    return Ok(End::Fin);
+                }
+                let piece = buffer[..length].to_vec();
+                let decided = until_whole(link, &piece);
+                (piece, decided)
             }
-        }
-        match (link(&buffer), towards) {
-            (Link::IsCut, _) => {
-                thread::sleep(LOOK);
-                continue;
-            }
+        };
+        match (decided, towards) {
             (Link::Delays(pause), _) => thread::sleep(pause),
             (Link::Resets, _) => return Ok(End::Reset),
-            (Link::LosesAnswers, Towards::Client) => {
-                buffer.clear();
-                continue;
-            }
+            (Link::LosesAnswers, Towards::Client) => continue,
             (Link::Answers(answer, then), Towards::Server) => {
                 return misbehave(from, &answer, then);
             }
-            (Link::Passes | Link::LosesAnswers | Link::Answers(..), _) => {}
+            _ => {}
         }
-        to.write_all(&buffer)?;
-        buffer.clear();
+        to.write_all(&piece)?;
     }
 }
 

@@ -59,8 +59,11 @@ const fn figure(
 use Better::{Higher, Lower};
 use Rank::{Detail, Headline};
 
-const BULK: [Figure; 2] =
-    [figure("CPU", "s/GB", Lower, 3, Headline), figure("speed", "GB/s", Higher, 2, Headline)];
+const BULK: [Figure; 3] = [
+    figure("CPU", "s/GB", Lower, 3, Headline),
+    figure("speed", "GB/s", Higher, 2, Headline),
+    figure("charged CPU", "s/GB", Lower, 3, Detail),
+];
 const BESIDE: [Figure; 3] = [
     figure("p50", "us", Lower, 0, Headline),
     figure("p99", "us", Lower, 0, Headline),

@@ -24,8 +24,9 @@ const WIDTH: usize = 118;
 const NOTE: &str = "Everything over loopback and on one CPU, unless it says unpinned; medians of \
     interleaved rounds. ↓ lower is better, ↑ higher. \"vs HAProxy\" is the median of \
     ambassador's value by the value of haproxy or hap-tuned (splice and 1 MiB pipes), whichever \
-    is better on that line, in the same round. \"direct\" is no proxy at all. CPU and memory are \
-    the proxy's own; memory is per connection.";
+    is better on that line, in the same round. \"direct\" is no proxy at all. CPU of bulk is what \
+    sender, proxy and receiver use together, less what they use without a proxy; other CPU and \
+    memory are the proxy's own. Memory is per connection.";
 
 pub(crate) fn json(
     file: &Path,

@@ -76,7 +76,9 @@ impl Plan<'_> {
                     workloads::speed(workload, &scene, &subject)
                 };
                 let peers: Vec<Peer> = fronts.keys().copied().collect();
-                results.add(workload, pinning, round_of(&peers, round, workload, run));
+                let mut readings = round_of(&peers, round, workload, run);
+                workloads::compare(workload, &mut readings);
+                results.add(workload, pinning, readings);
             }
             drop_the_dead(&mut fronts);
             longest = longest.max(started.elapsed());

@@ -334,14 +334,11 @@ impl Link {
     /// Never with SPLICE_F_MORE, which may hold back the tail of a message.
     #[inline(never)]
     fn splice_all(&self, from: &Side, to: &Side, pipe: &Pipe) -> io::Result<Stopped> {
-        let mut count = pipe.bytes;
         loop {
-            // Woken by the first bytes of more to come: a sender that waits for this CPU
-            // is let in first, so that the next splice moves more.
-            if count < pipe.bytes / 4 {
-                rustix::thread::sched_yield();
-            }
-            count = match splice(&from.stream, &pipe.write, pipe.bytes) {
+            // Whoever waits for this CPU is let in first, so that the next splice finds
+            // more: fewer of them for the same bytes, and larger packets.
+            rustix::thread::sched_yield();
+            let count = match splice(&from.stream, &pipe.write, pipe.bytes) {
                 Ok(0) => return Ok(Stopped::Ended),
                 Ok(count) => count,
                 // A kernel or a sandbox that does not splice sockets.

@@ -5,10 +5,10 @@ mod redis;
 mod short;
 mod still;
 
-use std::{io, path::Path, time::Duration};
+use std::{collections::BTreeMap, io, path::Path, time::Duration};
 
 pub(crate) use self::still::{HELD_GOAL, held, idle, start};
-use crate::{figures::Workload, front::Front, redis::Redis, upstream::Upstream};
+use crate::{figures::Workload, front::Front, peers::Peer, redis::Redis, upstream::Upstream};
 
 /// What a workload found, in the order of its figures; `None` where a figure
 /// does not apply, as the CPU time of no proxy.
@@ -45,5 +45,12 @@ pub(crate) fn speed(workload: Workload, scene: &Scene, subject: &Subject) -> io:
         Workload::Start | Workload::Idle(_) | Workload::Held => {
             Err(io::Error::other("not a matter of speed"))
         }
+    }
+}
+
+/// What can only be said once every proxy has its reading of the round.
+pub(crate) fn compare(workload: Workload, readings: &mut BTreeMap<Peer, Reading>) {
+    if let Workload::Bulk(_) = workload {
+        bulk::beyond_direct(readings);
     }
 }

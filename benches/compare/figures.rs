@@ -105,6 +105,12 @@ impl Workload {
     pub(crate) const STILL: [(Self, usize); 4] =
         [(Self::Start, 9), (Self::Idle(1000), 3), (Self::Idle(5000), 1), (Self::Held, 1)];
 
+    /// How often every proxy gets it in a round: several times where one reading differs
+    /// from the next by a tenth.
+    pub(crate) fn turns(self) -> usize {
+        if self == Self::Bulk(8) { 3 } else { 1 }
+    }
+
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         Self::SPEED.into_iter().chain(Self::STILL.map(|(workload, _)| workload))
     }

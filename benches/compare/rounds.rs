@@ -76,9 +76,11 @@ impl Plan<'_> {
                     workloads::speed(workload, &scene, &subject)
                 };
                 let peers: Vec<Peer> = fronts.keys().copied().collect();
-                let mut readings = round_of(&peers, round, workload, run);
-                workloads::compare(workload, &mut readings);
-                results.add(workload, pinning, readings);
+                for turn in 0..workload.turns() {
+                    let mut readings = round_of(&peers, round + turn, workload, run);
+                    workloads::compare(workload, &mut readings);
+                    results.add(workload, pinning, readings);
+                }
             }
             drop_the_dead(&mut fronts);
             longest = longest.max(started.elapsed());

@@ -173,10 +173,13 @@ fn registrar_counts_its_entries_and_what_docker_and_etcd_were_asked() {
     docker.wait_until_followed();
     let events = || Scrape::of(admin).sum("ambassador_docker_events_total", []);
     assert_eq!(events(), 0.0);
+    // Gone before it is taken out, which is an answer of etcd too.
+    etcd.delete(&format!("{prefix}/redis-A/redis"));
     docker.pause("redis");
     eventually("it is taken out", || registered() == 0.0);
     assert_eq!(events(), 1.0);
     let scrape = Scrape::of(admin);
+    assert_eq!(scrape.sum("ambassador_etcd_requests_total", ["failed"]), 0.0);
     for (name, labels) in [
         ("ambassador_etcd_requests_total", ["put", "answered"]),
         ("ambassador_etcd_requests_total", ["remove", "answered"]),

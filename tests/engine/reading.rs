@@ -17,6 +17,9 @@ fn read_of_inspect(inspected: &Value, name: &str) -> Value {
     }
     let state = &inspected["State"];
     let config = &inspected["Config"];
+    // Docker was seen to turn their order round.
+    let mut variables = config["Env"].as_array().unwrap().clone();
+    variables.sort_by_key(|variable| variable.as_str().unwrap().to_owned());
     let settings = &inspected["NetworkSettings"];
     json!({
         "id": inspected["Id"].as_str().unwrap().len(),
@@ -26,7 +29,7 @@ fn read_of_inspect(inspected: &Value, name: &str) -> Value {
         "health": read_of_health(&state["Health"]),
         "started": state["StartedAt"].as_str().is_some_and(|at| at.ends_with('Z')),
         "stop": [config.get("StopSignal"), config.get("StopTimeout")],
-        "config": [config["Image"], config["Labels"], config["Env"], config["ExposedPorts"]],
+        "config": [config["Image"], config["Labels"], variables, config["ExposedPorts"]],
         "healthcheck": config["Healthcheck"].is_object(),
         "ports": ports,
         "mode": inspected["HostConfig"]["NetworkMode"],

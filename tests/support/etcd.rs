@@ -11,11 +11,13 @@ mod watch;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
+use std::thread;
 use std::time::Duration;
 
 pub(crate) use client::{Api, Client, User, expiries, is_poll, only_v2, requested_key};
@@ -68,8 +70,27 @@ impl Pace {
 
 /// The server that tests share; each has its own `--prefix` in it.
 pub(crate) fn shared() -> &'static Etcd {
-    static SHARED: LazyLock<Etcd> = LazyLock::new(Etcd::start);
+    static SHARED: LazyLock<Etcd> = LazyLock::new(|| {
+        let mut etcd = Etcd::start();
+        let process = etcd.process.take().unwrap();
+        let log = etcd.log();
+        thread::spawn(move || tell_of_its_end(process, &log));
+        etcd
+    });
     &SHARED
+}
+
+/// Nobody ends the shared server. If it ends, a hundred tests fail, and this line says why,
+/// past the capture of the test harness.
+fn tell_of_its_end(mut process: Guarded, log: &Path) {
+    loop {
+        if let Some(status) = process.try_wait() {
+            let log = fs::read_to_string(log).unwrap_or_default();
+            drop(writeln!(io::stderr(), "the shared etcd has ended: {status}\n{log}"));
+            return;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
 }
 
 impl Etcd {
@@ -132,7 +153,7 @@ impl Etcd {
 
     /// Starts the process, which may have to wait for other members.
     fn spawn(&mut self) {
-        let log = fs::File::create(self.data.with_file_name("log")).unwrap();
+        let log = fs::File::create(self.log()).unwrap();
         let mut command = Command::new(&self.program);
         command.args(["--name", &self.name, "--log-level", "error"]);
         if self.has_v2 {
@@ -153,6 +174,11 @@ impl Etcd {
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         self.process = Some(Guarded::spawn(&mut command));
+    }
+
+    /// What it writes to its terminal.
+    fn log(&self) -> PathBuf {
+        self.data.with_file_name("log")
     }
 
     /// Where it listens: the test has a way of its own where it cannot take the other.

@@ -335,8 +335,8 @@ impl Link {
     #[inline(never)]
     fn splice_all(&self, from: &Side, to: &Side, pipe: &Pipe) -> io::Result<Stopped> {
         loop {
-            // Whoever waits for this CPU is let in first, so that the next splice finds
-            // more: fewer of them for the same bytes, and larger packets.
+            // Whoever waits for this CPU is let in first: small messages beside this stream,
+            // and its sender and receiver, which together move more this way.
             rustix::thread::sched_yield();
             let count = match splice(&from.stream, &pipe.write, pipe.bytes) {
                 Ok(0) => return Ok(Stopped::Ended),

@@ -47,10 +47,8 @@ pub(super) fn alone(scene: &Scene, front: &Front, streams: usize) -> io::Result<
 
 /// Makes of the CPU time of all what each proxy adds to that of the same work without one.
 ///
-/// What a proxy is charged with says little about bulk on loopback: whoever sends or reads
-/// carries the packets to their end, those of others too, and what a thread does between
-/// waking another one and giving it the CPU is charged to that one. Where HAProxy was
-/// charged with 36 % of a CPU, 60 % of the samples of a profiler were taken in it.
+/// What the kernel charges a proxy with says little about bulk on loopback; why is in
+/// `benches/README.md`.
 pub(super) fn beyond_direct(readings: &mut BTreeMap<Peer, Reading>) {
     let direct = readings.get(&Peer::Direct).and_then(|reading| reading[CPU]);
     for (peer, reading) in readings {

@@ -334,11 +334,15 @@ impl Link {
     /// Never with SPLICE_F_MORE, which may hold back the tail of a message.
     #[inline(never)]
     fn splice_all(&self, from: &Side, to: &Side, pipe: &Pipe) -> io::Result<Stopped> {
+        let mut count = pipe.bytes;
         loop {
-            // Whoever waits for this CPU is let in first: small messages beside this stream,
-            // and its sender and receiver, which together move more this way.
-            rustix::thread::sched_yield();
-            let count = match splice(&from.stream, &pipe.write, pipe.bytes) {
+            // Woken by the first bytes of more to come: a sender that waits for this CPU
+            // is let in first, so that the next splice moves more. After a full one that
+            // gains nothing on some CPUs, and costs a third on others (benches/README.md).
+            if count < pipe.bytes / 4 {
+                rustix::thread::sched_yield();
+            }
+            count = match splice(&from.stream, &pipe.write, pipe.bytes) {
                 Ok(0) => return Ok(Stopped::Ended),
                 Ok(count) => count,
                 // A kernel or a sandbox that does not splice sockets.

@@ -108,7 +108,10 @@ impl Workload {
     /// How often every proxy gets it in a round: several times where one reading differs
     /// from the next by a tenth.
     pub(crate) fn turns(self) -> usize {
-        if self == Self::Bulk(8) { 3 } else { 1 }
+        match self {
+            Self::Bulk(8) | Self::Short(1) => 3,
+            _ => 1,
+        }
     }
 
     pub(crate) fn all() -> impl Iterator<Item = Self> {

@@ -338,7 +338,7 @@ impl Link {
         loop {
             // Woken by the first bytes of more to come: a sender that waits for this CPU
             // is let in first, so that the next splice moves more. After a full one that
-            // gains nothing on some CPUs, and costs a third on others (benches/README.md).
+            // gains a tenth on some CPUs, and costs a third on others (benches/README.md).
             if count < pipe.bytes / 4 {
                 rustix::thread::sched_yield();
             }

@@ -1,5 +1,7 @@
 //! What is measured: the workloads, and the figures each of them yields.
 
+use crate::sandbox::Pinning::{self, OneCpu};
+
 /// One kind of work that every proxy gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Workload {
@@ -105,11 +107,12 @@ impl Workload {
     pub(crate) const STILL: [(Self, usize); 4] =
         [(Self::Start, 9), (Self::Idle(1000), 3), (Self::Idle(5000), 1), (Self::Held, 1)];
 
-    /// How often every proxy gets it in a round: several times where one reading differs
-    /// from the next by a tenth.
-    pub(crate) fn turns(self) -> usize {
-        match self {
-            Self::Bulk(8) | Self::Short(1) => 3,
+    /// How often every proxy gets it in a round: several times where a must hangs on it and
+    /// one reading differs from the next by a tenth.
+    pub(crate) fn turns(self, pinning: Pinning) -> usize {
+        match (self, pinning) {
+            (Self::Bulk(8), _) => 3,
+            (Self::Bulk(1) | Self::Short(1) | Self::Redis { clients: 1, pipeline: 1 }, OneCpu) => 3,
             _ => 1,
         }
     }

@@ -107,7 +107,7 @@ fn run(args: &Args, plan: &Plan) -> io::Result<Results> {
     let minutes = |pinned, free| (started + pinned * scale, started + free * scale);
     let (pinned_until, free_until) = match args.quick {
         true => minutes(Duration::from_secs(65), Duration::from_secs(85)),
-        false => minutes(Duration::from_secs(10 * 60), Duration::from_secs(16 * 60)),
+        false => minutes(Duration::from_secs(13 * 60), Duration::from_secs(19 * 60)),
     };
     let wanted: Vec<_> =
         Workload::SPEED.into_iter().filter(|&workload| args.wants(workload)).collect();

@@ -76,7 +76,7 @@ impl Plan<'_> {
                     workloads::speed(workload, &scene, &subject)
                 };
                 let peers: Vec<Peer> = fronts.keys().copied().collect();
-                for turn in 0..workload.turns() {
+                for turn in 0..workload.turns(pinning) {
                     let mut readings = round_of(&peers, round + turn, workload, run);
                     workloads::compare(workload, &mut readings);
                     results.add(workload, pinning, readings);

@@ -1,6 +1,6 @@
 //! The fake engine says what the real one says.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -75,9 +75,12 @@ fn fake_docker_says_what_the_real_engine_says() {
             "remove" => docker(["rm", "-f", &name]),
             verb => docker([verb, &name]),
         };
-        // The command returns before the engine has told of the end.
-        if verb == "kill" || verb == "kill gone" {
-            docker(["wait", &name]);
+        match verb {
+            // Before it listens it may not know the signal that ends it yet.
+            "run" | "restart" | "start" => container.lock().unwrap().as_ref().unwrap().listens(),
+            // The command returns before the engine has told of the end.
+            "kill" | "kill gone" => drop(docker(["wait", &name])),
+            _ => {}
         }
     };
     let real = seen(engine::SOCKET, &name, &LIFE, &real_step);
@@ -199,9 +202,12 @@ fn fake_docker_tells_of_networks_as_the_real_engine_does() {
         None if verb == "run" => {
             let options = ["--network", first, "--expose", "80", SECRET];
             let started = RedisContainer::run(&name, options);
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, started.port()));
+            started.listens();
             *container.lock().unwrap() = Some(started);
-            eventually("a listening redis", || ping(address).is_ok());
+        }
+        None if verb == "restart" => {
+            docker(["restart", &name]);
+            container.lock().unwrap().as_ref().unwrap().listens();
         }
         None if verb == "remove" => drop(docker(["rm", "-f", &name])),
         None => drop(docker([verb, &name])),

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{DEADLINE, http, process, unique};
+use super::redis::ping;
+use super::{DEADLINE, eventually, http, process, unique};
 
 pub(crate) const SOCKET: &str = "/var/run/docker.sock";
 
@@ -149,6 +150,13 @@ impl RedisContainer {
     /// The host port it is published at now.
     pub(crate) fn port(&self) -> u16 {
         published_port(&self.name)
+    }
+
+    /// Waits until it does so, at the host port it is published at.
+    #[track_caller]
+    pub(crate) fn listens(&self) {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()));
+        eventually("a listening redis", || ping(address).is_ok());
     }
 }
 

@@ -77,7 +77,9 @@ fn fake_docker_says_what_the_real_engine_says() {
         };
         match verb {
             // Before it listens it may not know the signal that ends it yet.
-            "run" | "restart" | "start" => container.lock().unwrap().as_ref().unwrap().listens(),
+            "run" | "restart" | "start" => {
+                container.lock().unwrap().as_ref().unwrap().wait_until_it_listens()
+            }
             // The command returns before the engine has told of the end.
             "kill" | "kill gone" => drop(docker(["wait", &name])),
             _ => {}
@@ -202,12 +204,12 @@ fn fake_docker_tells_of_networks_as_the_real_engine_does() {
         None if verb == "run" => {
             let options = ["--network", first, "--expose", "80", SECRET];
             let started = RedisContainer::run(&name, options);
-            started.listens();
+            started.wait_until_it_listens();
             *container.lock().unwrap() = Some(started);
         }
         None if verb == "restart" => {
             docker(["restart", &name]);
-            container.lock().unwrap().as_ref().unwrap().listens();
+            container.lock().unwrap().as_ref().unwrap().wait_until_it_listens();
         }
         None if verb == "remove" => drop(docker(["rm", "-f", &name])),
         None => drop(docker([verb, &name])),

@@ -152,9 +152,9 @@ impl RedisContainer {
         published_port(&self.name)
     }
 
-    /// Waits until it does so, at the host port it is published at.
+    /// At the host port it is published at.
     #[track_caller]
-    pub(crate) fn listens(&self) {
+    pub(crate) fn wait_until_it_listens(&self) {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()));
         eventually("a listening redis", || ping(address).is_ok());
     }

@@ -99,25 +99,28 @@ pub(crate) fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
 /// where a non-blocking connect with poll costs five.
 ///
 /// Source: socket(7), SO_SNDTIMEO; connect(2) then fails with EINPROGRESS (TCP)
-/// or EAGAIN (Unix).
+/// or EAGAIN (Unix), and with EINTR when the process was stopped and goes on (signal(7)),
+/// or its container was paused. Called again, it waits for what it has begun, and fails
+/// with EALREADY if that takes too long.
 fn connect(
     socket: &Socket,
     address: &SockAddr,
     timeout: Duration,
     write_timeout: Option<Duration>,
 ) -> io::Result<()> {
+    const LATE: [Errno; 3] = [Errno::INPROGRESS, Errno::AGAIN, Errno::ALREADY];
     if timeout.is_zero() {
         return Err(io::ErrorKind::TimedOut.into());
     }
     socket.set_write_timeout(Some(timeout))?;
-    socket.connect(address).map_err(|error| {
-        if is_one_of(&error, &[Errno::INPROGRESS, Errno::AGAIN]) {
-            io::ErrorKind::TimedOut.into()
-        } else {
-            error
+    loop {
+        match socket.connect(address) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_one_of(&error, &LATE) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(error) => return Err(error),
+            Ok(()) => return socket.set_write_timeout(write_timeout),
         }
-    })?;
-    socket.set_write_timeout(write_timeout)
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 const SPARE_FILES: u64 = 16;
 /// How many are assumed to be open where /proc cannot tell.
 const OPEN_FILES: u64 = 16;
+/// Its poller's connection to etcd, and one for each thread that may wait for its next
+/// client: accept(2) takes the descriptor before it waits.
+const FILES_PER_LISTENER: u64 = 6;
 const FILES_PER_PIPE: u64 = 2;
 /// Pipes for busy streams: 64 of 1 MiB are what the kernel lets an unprivileged user
 /// have (pipe(7), `fs.pipe-user-pages-soft`).
@@ -87,13 +90,13 @@ pub(crate) struct Limit {
 /// called when all listeners are open.
 pub(crate) fn tightest(wanted: usize, listeners: usize) -> Limit {
     let open = fs::read_dir("/proc/self/fd").map_or(OPEN_FILES, |files| files.count() as u64);
-    // Twice what is open: each listener has a poller with a connection to etcd.
-    let reserved = 2 * open + SPARE_FILES;
+    let listeners = listeners as u64;
+    let reserved = open + FILES_PER_LISTENER * listeners + SPARE_FILES;
     let wanted = wanted as u64;
     raise_files(wanted * FILES_PER_CONNECTION + MOST_PIPES * FILES_PER_PIPE + reserved);
     let files = getrlimit(Resource::Nofile).current;
     let pipes = files.map_or(MOST_PIPES, |files| pipes(files.saturating_sub(reserved)));
-    let threads = RESERVED_THREADS + THREADS_PER_LISTENER * listeners as u64;
+    let threads = RESERVED_THREADS + THREADS_PER_LISTENER * listeners;
     let maps = RESERVED_MAPS + MAPS_PER_THREAD * threads;
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     // Root is not held to RLIMIT_NPROC (getrlimit(2)).

@@ -10,7 +10,6 @@ mod threads;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::process::Command;
 use std::time::Duration;
 
 use crate::support::ambassador::{Ambassador, Launch, ambassador};
@@ -88,14 +87,6 @@ fn allowed(ambassador: &Ambassador, what: &str) -> usize {
         assert!(warnings.len() < 2, "{warnings:?}");
         warnings.first().and_then(number)
     })
-}
-
-/// Changes the limit on descriptors of the running `ambassador`.
-fn limit_descriptors(ambassador: &Ambassador, most: usize) {
-    let pid = ambassador.id().to_string();
-    let limit = format!("--nofile={most}:");
-    let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap();
-    assert!(status.success(), "prlimit {limit}: {status}");
 }
 
 /// Bytes without end out of a few random megabytes: each block is a piece of these,

@@ -383,7 +383,8 @@ pub(super) struct TypedServing {
     /// dial to it fails; cut at once.
     #[arg(long, value_name = "WHAT", default_value = "probe")]
     pub(super) on_remove: OnRemoveName,
-    /// Cut a connection that moved no byte for so long, 1s to 24h. [default: off]
+    /// Cut a connection that moved no byte for so long, 1s to 24h; what the kernel holds for
+    /// a slow reader (a few MiB at most) does not count. [default: off]
     #[arg(long, value_name = "DURATION", value_parser = values::idle_timeout)]
     pub(super) idle_timeout: Option<Duration>,
     /// Begin each upstream connection with a PROXY protocol header. [default: off]

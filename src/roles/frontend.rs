@@ -17,6 +17,7 @@ use crate::{
     poller::Followed,
     report::{self, Failure},
     signals::StopRequests,
+    stop::{self, StopGuard},
     traffic::{
         Acceptor, AcceptorHandle, Bound, Inherited, Listen, OwnListeners, Pool, Resources, Sweeper,
     },
@@ -37,6 +38,8 @@ pub(super) struct Frontend {
     bound: Vec<(Bound, Arc<Pool>)>,
     pools: Vec<Arc<Pool>>,
     acceptors: Vec<AcceptorHandle>,
+    /// The sweeper stops with the process: what is open in the drain needs it, too.
+    sweeping: Option<StopGuard>,
     admin: Option<Admin>,
 }
 
@@ -66,7 +69,8 @@ impl Frontend {
         let admin = serving.admin.map(bind_admin).transpose()?;
         let resources = resources(serving.max_connections, bound.len())?;
         let pools = bound.iter().map(|(_, pool)| Arc::clone(pool)).collect();
-        Ok(Frontend { serving, resources, bound, pools, acceptors: Vec::new(), admin })
+        let acceptors = Vec::new();
+        Ok(Frontend { serving, resources, bound, pools, acceptors, sweeping: None, admin })
     }
 
     /// The addresses that must not be dialled.
@@ -132,7 +136,9 @@ impl Frontend {
             self.serving.idle_timeout,
             self.serving.settings.connect_timeout,
         );
-        daemon.spawn_unjoined("sweeper", move |stop| sweeper.run(stop))?;
+        let (guard, stop) = stop::pair();
+        self.sweeping = Some(guard);
+        daemon.spawn_unjoined("sweeper", move |_| sweeper.run(&stop))?;
         Ok(lines)
     }
 

@@ -23,8 +23,12 @@ pub(crate) enum Balance {
     Source,
 }
 
-/// Heavier weights are scaled down to this, so that a schedule stays short.
+/// Heavier weights are scaled down to this...
 const MAX_WEIGHT: u64 = 256;
+
+/// ...or further, so that a schedule of many upstreams stays short: each of its turns
+/// looks at all of them. At least one turn each, however many there are.
+const MOST_TURNS: u64 = 16 * 1024;
 
 /// Whose turn it is, again and again: upstreams as often as their weight says, and
 /// as evenly as that allows.
@@ -50,13 +54,16 @@ pub(super) fn schedule(upstreams: &[Upstream]) -> Vec<usize> {
     schedule
 }
 
-/// Weights in the smallest numbers with the same proportions, at most 256.
+/// Weights in the smallest numbers with the same proportions, as far as they are not too
+/// large. All the same where none has any.
 fn scaled(upstreams: &[Upstream]) -> Vec<i64> {
-    let heaviest = upstreams.iter().map(|upstream| upstream.weight).max().unwrap_or(1).max(1);
+    let heaviest = upstreams.iter().map(|upstream| upstream.weight).max().unwrap_or(0);
+    let most = (MOST_TURNS / upstreams.len().max(1) as u64).clamp(1, MAX_WEIGHT);
     let scale = |weight: u64| match weight {
+        _ if heaviest == 0 => 1,
         0 => 0,
-        _ if heaviest <= MAX_WEIGHT => weight,
-        _ => (u128::from(weight) * u128::from(MAX_WEIGHT) / u128::from(heaviest)).max(1) as u64,
+        _ if heaviest <= most => weight,
+        _ => (u128::from(weight) * u128::from(most) / u128::from(heaviest)).max(1) as u64,
     };
     let weights: Vec<u64> = upstreams.iter().map(|upstream| scale(upstream.weight)).collect();
     let divisor = weights.iter().fold(0, |a, &b| greatest_common_divisor(a, b)).max(1);
@@ -133,7 +140,7 @@ mod tests {
     use super::*;
 
     fn upstreams(weights: &[u64]) -> Vec<Upstream> {
-        let name = |index| format!("10.0.0.{}:80", index + 1).parse().unwrap();
+        let name = |index| format!("10.0.{}.{}:80", index / 250, index % 250 + 1).parse().unwrap();
         let upstream = |(index, &weight)| Upstream { weight, ..Upstream::new(name(index)) };
         weights.iter().enumerate().map(upstream).collect()
     }
@@ -159,8 +166,10 @@ mod tests {
         assert_eq!(schedule(&upstreams(&[5, 1, 1])), [0, 0, 1, 0, 2, 0, 0]);
         assert_eq!(schedule(&upstreams(&[200, 100])), [0, 1, 0]);
         assert_eq!(schedule(&upstreams(&[1, 0])), [0]);
-        assert_eq!(schedule(&upstreams(&[0, 0])), [0; 0]);
+        assert_eq!(schedule(&upstreams(&[0, 0])), [0, 1]);
         assert!(schedule(&upstreams(&[u64::MAX, 1])).len() <= 257);
+        let many: Vec<u64> = (0..5000).map(|index| index % 256 + 1).collect();
+        assert!(schedule(&upstreams(&many)).len() as u64 <= MOST_TURNS);
     }
 
     #[test]

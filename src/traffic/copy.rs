@@ -120,6 +120,8 @@ pub(super) struct Link {
     is_kept_alive: AtomicBool,
     /// Something that was sent cannot be delivered: both sides must see a reset.
     is_broken: AtomicBool,
+    /// Neither side is to get anything more.
+    is_cut: AtomicBool,
 }
 
 /// Why a way of copying stopped.
@@ -144,6 +146,7 @@ impl Link {
             has_tallied_first: AtomicBool::new(false),
             is_kept_alive: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
         }
     }
 
@@ -165,9 +168,11 @@ impl Link {
         self.is_broken.load(Ordering::Acquire)
     }
 
-    /// Resets both sides. A thread that reads sees it at once; one that writes to a
-    /// side that does not read sees it within `sockets::WRITE_PATIENCE`.
+    /// Resets both sides. A thread that reads sees it at once, one that writes before it
+    /// writes more; if that side does not read, within `sockets::WRITE_PATIENCE`.
     pub(super) fn cut(&self) {
+        // A stream that never pauses would go on: what is queued comes before the end.
+        self.is_cut.store(true, Ordering::Relaxed);
         self.reset_on_close();
         // Sends nothing; `Shutdown::Both` would send a FIN first.
         let _ = self.client.stream.shutdown(Shutdown::Read);
@@ -195,7 +200,8 @@ impl Link {
         }
     }
 
-    /// Bytes moved in both directions.
+    /// Bytes moved in both directions, as far as the kernel: what it holds for a slow reader,
+    /// in a pipe or a socket's buffer, was moved.
     pub(super) fn bytes(&self) -> u64 {
         let upstream = self.upstream.get().map_or(0, |side| side.bytes.load(Ordering::Relaxed));
         self.client.bytes.load(Ordering::Relaxed) + upstream
@@ -258,6 +264,14 @@ impl Link {
     fn check(&self, from: &Side) -> io::Result<()> {
         if self.is_broken() || from.was_reset() {
             return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
+    }
+
+    /// An error once the connection was cut.
+    fn check_cut(&self) -> io::Result<()> {
+        if self.is_cut.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(())
     }
@@ -343,7 +357,9 @@ impl Link {
                 rustix::thread::sched_yield();
             }
             count = match splice(&from.stream, &pipe.write, pipe.bytes) {
-                Ok(0) => return Ok(Stopped::Ended),
+                // Its end, or urgent data (tcp_splice_read() in the kernel's net/ipv4/tcp.c);
+                // a read tells, and gets past it.
+                Ok(0) => return Ok(Stopped::Changed),
                 Ok(count) => count,
                 // A kernel or a sandbox that does not splice sockets.
                 Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => return Ok(Stopped::Refused),
@@ -352,6 +368,7 @@ impl Link {
             from.count(count);
             let mut left = count;
             while left > 0 {
+                self.check_cut()?;
                 match splice(&pipe.read, &to.stream, left) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Ok(written) => left -= written,
@@ -367,6 +384,7 @@ impl Link {
 
     fn write_all(&self, from: &Side, to: &Side, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
+            self.check_cut()?;
             match (&to.stream).write(bytes) {
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -34,9 +34,14 @@ impl OwnListeners {
     /// Whether `target` is one of them. A loop through a published port of a
     /// container looks like any other host and cannot be seen.
     pub(crate) fn contains(&self, target: SocketAddr) -> bool {
+        let ip = target.ip().to_canonical();
+        let is_everywhere = |own: IpAddr| match own {
+            IpAddr::V4(own) => own.is_unspecified() && ip.is_ipv4(),
+            IpAddr::V6(own) => own.is_unspecified(),
+        };
         self.0.iter().any(|own| {
             own.port() == target.port()
-                && (own.ip() == target.ip() || own.ip().is_unspecified() && is_local(target.ip()))
+                && (own.ip() == ip || is_everywhere(own.ip()) && is_local(ip))
         })
     }
 }
@@ -234,6 +239,14 @@ mod tests {
         for address in ["127.0.0.1:6380", "192.0.2.1:6379"] {
             assert!(!own.contains(address.parse().unwrap()), "{address}");
         }
+    }
+
+    #[test]
+    fn a_listener_on_every_ipv4_address_is_none_on_ipv6() {
+        let own = OwnListeners::new(vec!["0.0.0.0:6379".parse().unwrap()]);
+        assert!(own.contains("127.0.0.1:6379".parse().unwrap()));
+        assert!(own.contains("[::ffff:127.0.0.1]:6379".parse().unwrap()));
+        assert!(!own.contains("[::1]:6379".parse().unwrap()));
     }
 
     #[test]

@@ -261,15 +261,18 @@ impl Pool {
         let mut learned = self.learned();
         for address in &change.added {
             learned.ejected.remove(address);
+            learned.failing.remove(address);
             let Seen { tally, .. } =
                 learned.seen.remove(address).unwrap_or_else(|| Seen::new(None));
             learned.seen.insert(address.clone(), Seen { tally, ..Seen::new(None) });
         }
         for address in &change.removed {
-            learned.failing.remove(address);
             learned.seen.get_mut(address).expect("it was added").left = Some(Instant::now());
         }
-        learned.seen.retain(|_, seen| seen.is_remembered());
+        let Learned { failing, seen, .. } = &mut *learned;
+        seen.retain(|_, seen| seen.is_remembered());
+        // Of one that left, too: a dial may have been under way.
+        failing.retain(|address, _| seen.get(address).is_some_and(|seen| seen.left.is_none()));
         drop(learned);
         self.arrived.notify_all();
         Some(change)
@@ -296,12 +299,12 @@ impl Pool {
         let (news, _) = self
             .arrived
             .wait_timeout_while(news, patience, |(newest, closed)| {
-                *newest == generation && !*closed
+                *newest <= generation && !*closed
             })
             .unwrap_or_else(PoisonError::into_inner);
         match *news {
             (_, true) => News::Closed,
-            (newest, false) if newest != generation => News::Changed,
+            (newest, false) if newest > generation => News::Changed,
             _ => News::Nothing,
         }
     }
@@ -318,7 +321,7 @@ impl Pool {
             return Vec::new();
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let first = if schedule.is_empty() { 0 } else { schedule[turn % schedule.len()] };
+        let first = schedule[turn % schedule.len()];
         let mut learned = self.learned();
         let now = Instant::now();
         learned.ejected.retain(|_, until| *until > now);

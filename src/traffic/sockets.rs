@@ -118,10 +118,12 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepted sockets inherit these, which saves the calls for each of them.
+/// Accepted sockets inherit these, which saves the calls for each of them. An urgent byte
+/// (tcp(7)) has its place among the others: else it would be lost, and nobody told.
 fn set_listener_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
     socket.set_write_timeout(Some(WRITE_PATIENCE))
 }
 
@@ -129,6 +131,7 @@ fn set_listener_options(socket: &SockRef<'_>) -> io::Result<()> {
 pub(super) fn dial(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let stream = connect::tcp_for_writes(address, timeout, Some(WRITE_PATIENCE))?;
     stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_out_of_band_inline(true)?;
     Ok(stream)
 }
 
@@ -229,6 +232,7 @@ mod tests {
             let accepted = bound.listener.accept().unwrap().0;
             let socket = SockRef::from(&accepted);
             assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert!(socket.out_of_band_inline().unwrap());
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
             assert_eq!(accepted.write_timeout().unwrap(), Some(WRITE_PATIENCE));
             assert!(!socket.nonblocking().unwrap());

@@ -3,14 +3,14 @@
 //! short ones time.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use log::info;
 
-use super::{Connections, copy::Link, pool::Pool};
+use super::{Connections, copy::Link, tally::DialFailure};
 use crate::{address::HostPort, connect, logging, stop::Stop};
 
 /// How often connections are looked through.
@@ -57,15 +57,19 @@ impl Sweeper {
     pub(crate) fn run(mut self, stop: &Stop) {
         while !stop.wait(TICK) {
             logging::tell_names();
-            let open = self.connections.all();
-            open.iter().for_each(|(_, link)| link.keep_alive());
-            open.iter().filter(|(_, link)| link.has_lost_a_side()).for_each(|(_, link)| link.cut());
-            if let Some(timeout) = self.idle_timeout {
-                self.cut_idle(&open, timeout);
-            }
+            self.look_through();
             if self.on_remove != OnRemove::Keep {
-                self.cut_removed(&open);
+                self.cut_removed();
             }
+        }
+    }
+
+    fn look_through(&mut self) {
+        let open = self.connections.all();
+        open.iter().for_each(|(_, link)| link.keep_alive());
+        open.iter().filter(|(_, link)| link.has_lost_a_side()).for_each(|(_, link)| link.cut());
+        if let Some(timeout) = self.idle_timeout {
+            self.cut_idle(&open, timeout);
         }
     }
 
@@ -90,41 +94,60 @@ impl Sweeper {
         self.moved = moved;
     }
 
-    fn cut_removed(&mut self, open: &[(u64, Arc<Link>)]) {
-        let mut left: HashMap<&HostPort, (&Pool, Vec<&Link>)> = HashMap::new();
-        for (_, link) in open {
-            if let Some(target) = link.removed_target() {
-                left.entry(target).or_insert((&link.pool, Vec::new())).1.push(link);
-            }
-        }
-        self.probed.retain(|target, _| left.contains_key(target));
-        for (target, (pool, links)) in left {
+    fn cut_removed(&mut self) {
+        let left = self.removed_targets();
+        self.probed.retain(|target, _| left.contains(target));
+        for target in left {
             let reason = match self.on_remove {
                 OnRemove::Keep => continue,
                 OnRemove::Close => "it left the registry".to_owned(),
-                OnRemove::Probe => match self.probe(target) {
+                OnRemove::Probe => match self.probe(&target) {
                     None => continue,
                     Some(problem) => {
                         format!("it left the registry and cannot be reached: {problem}")
                     }
                 },
             };
-            let (name, count) = (pool.name(), links.len());
-            info!("{name}: {count} open connections to {target} are cut: {reason}");
+            self.cut_all_to(&target, &reason);
+        }
+    }
+
+    /// Where connections go that must not. Without the connections, which are looked up
+    /// again after a probe: whoever holds one puts off its end, and a probe takes its time.
+    fn removed_targets(&self) -> HashSet<HostPort> {
+        let open = self.connections.all();
+        open.iter().filter_map(|(_, link)| link.removed_target().cloned()).collect()
+    }
+
+    fn cut_all_to(&self, target: &HostPort, reason: &str) {
+        let open = self.connections.all();
+        let mut left: BTreeMap<&str, Vec<&Link>> = BTreeMap::new();
+        for (_, link) in &open {
+            if link.removed_target() == Some(target) {
+                left.entry(link.pool.name()).or_default().push(link);
+            }
+        }
+        for (name, links) in left {
+            info!("{name}: {} open connections to {target} are cut: {reason}", links.len());
             links.into_iter().for_each(Link::cut);
         }
     }
 
-    /// Why `target` cannot be reached, if it is time to try and it cannot.
+    /// Why `target` cannot be reached, if it is time to try and it cannot. Where we lack
+    /// what a dial takes, nothing is known of it.
     fn probe(&mut self, target: &HostPort) -> Option<String> {
         let now = Instant::now();
         if self.probed.get(target).is_some_and(|again| *again > now) {
             return None;
         }
-        let problem = connect::to(target, self.connect_timeout).err().map(|e| e.to_string());
-        if problem.is_none() {
-            self.probed.insert(target.clone(), Instant::now() + PROBE_AGAIN);
+        match connect::to(target, self.connect_timeout) {
+            Err(error) if DialFailure::of(&error) != DialFailure::OwnLimits => {
+                Some(error.to_string())
+            }
+            _ => {
+                self.probed.insert(target.clone(), Instant::now() + PROBE_AGAIN);
+                None
+            }
         }
-        problem
     }
 }

@@ -1,8 +1,10 @@
 //! A lot at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::*;
 use crate::support::usage::Usage;
@@ -51,11 +53,46 @@ fn readers_that_pause_for_long_miss_nothing() {
     readers.iter_mut().for_each(heard);
     readers[0].write_all(b"x").unwrap();
     eventually("it is spliced", || usage.pipes() > pipes);
-    limit_descriptors(&ambassador, usage.next_descriptor());
+    ambassador.limit_descriptors(usage.next_descriptor());
     readers[1].write_all(b"x").unwrap();
     proceed_after(Duration::from_secs(4));
     for reader in &readers {
         sequence.expect(reader, BLOCKS);
         assert_eq!(ending(reader), Ending::Fin);
     }
+}
+
+/// They end nothing (splice(2) reads no byte before one, as if the stream had ended), and
+/// none is left out (as read(2) does unless it is told otherwise).
+#[test]
+fn urgent_bytes_arrive_in_their_place() {
+    let piece = Arc::new(random_bytes(2 << 20));
+    let whole = [&piece[..], b"!"].concat().repeat(4);
+    let (heard_by_upstream, heard) = mpsc::channel();
+    let upstream = Upstream::serve({
+        let piece = Arc::clone(&piece);
+        move |client| {
+            heard_by_upstream.send(send_urgently_and_hear(&client, &piece)).unwrap();
+            Ok(())
+        }
+    });
+    let (_ambassador, address) = started(forward([], &upstream));
+    assert_same(&send_urgently_and_hear(&connect(address).unwrap(), &piece), &whole);
+    assert_same(&heard.recv_timeout(DEADLINE).unwrap(), &whole);
+}
+
+/// Sends `piece` four times, and an urgent byte after each. Returns what it read meanwhile.
+fn send_urgently_and_hear(mut stream: &TcpStream, piece: &[u8]) -> Vec<u8> {
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..4 {
+                stream.write_all(piece).unwrap();
+                assert_eq!(SockRef::from(stream).send_out_of_band(b"!").unwrap(), 1);
+            }
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).unwrap();
+        heard
+    })
 }

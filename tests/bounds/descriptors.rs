@@ -16,7 +16,7 @@ const STUCK_BLOCKS: usize = 30;
 
 /// Without a spare descriptor, so that `count` new clients have to wait.
 fn exhausted(ambassador: &Ambassador, address: SocketAddr, count: usize) -> Vec<TcpStream> {
-    limit_descriptors(ambassador, Usage::of(ambassador.id()).next_descriptor());
+    ambassador.limit_descriptors(Usage::of(ambassador.id()).next_descriptor());
     let waiting: Vec<TcpStream> = (0..count).map(|_| asking(address)).collect();
     ambassador.wait_for_warning(&["accepting", "Too many open files"]);
     waiting
@@ -63,7 +63,7 @@ fn clients_wait_without_a_spin_while_descriptors_are_out() {
     assert!(spent <= LITTLE, "{spent:?} of a second, doing nothing");
     open.iter_mut().for_each(echo);
     assert_eq!(upstream.accepted(), 3, "the others wait");
-    limit_descriptors(&ambassador, 256);
+    ambassador.limit_descriptors(256);
     waiting.iter_mut().for_each(heard);
     open.iter_mut().chain(&mut waiting).for_each(echo);
     let warnings = ambassador.warnings(&["accepting"]);

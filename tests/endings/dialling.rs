@@ -3,7 +3,7 @@
 use super::*;
 use crate::support::client::{ending_of_new, read_all};
 use crate::support::upstream::{Upstream, silent_address};
-use crate::support::{fresh_ip, refusing_address};
+use crate::support::{DEADLINE, fresh_ip, refusing_address};
 
 /// A client that is held because nothing listens at the upstream's address yet.
 struct Held {
@@ -140,6 +140,31 @@ fn upstream_is_silent_and_the_next_one_is_dialled_after_the_connect_timeout() {
     let waited = start.elapsed();
     assert!(waited >= Duration::from_millis(1500) && waited < SOON, "{waited:?}");
     drop(client);
+    wait_for_threads(&ambassador, &[]);
+}
+
+/// connect(2) ends early when the process was stopped and goes on, or its container was
+/// paused; what it has begun goes on.
+#[test]
+fn dial_outlives_a_pause_of_the_process() {
+    let (silent, mut queue) = silent_address();
+    let options = ["--wait", "0s", "--connect-timeout", "60s"];
+    let mut ambassador = forward(&options, &[silent]);
+    let client = bounded(connect(ambassador.address()).unwrap());
+    wait_for_threads(&ambassador, &["up"]);
+    proceed_after(Duration::from_millis(300));
+    ambassador.signal("STOP");
+    ambassador.signal("CONT");
+    assert_quiet(&client);
+    // Behind those that filled it.
+    let listener = queue.pop().unwrap();
+    listener.set_read_timeout(Some(DEADLINE)).unwrap();
+    for _ in &queue {
+        listener.accept().unwrap();
+    }
+    let upstream = TcpStream::from(listener.accept().unwrap().0);
+    finish(&upstream, &client);
+    finish(&client, &upstream);
     wait_for_threads(&ambassador, &[]);
 }
 

@@ -5,11 +5,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use super::{Scene, greetings, started, wait_for_greeting};
 use crate::support::ambassador::ambassador;
 use crate::support::client::{Ending, connect, ending};
-use crate::support::upstream::Upstream;
-use crate::support::{eventually, proceed_after};
+use crate::support::upstream::{Upstream, fill_backlog, registration, reset};
+use crate::support::usage::Usage;
+use crate::support::{DEADLINE, eventually, fresh_ip, proceed_after, within};
 
 /// A connection that has reached its upstream.
 fn echoing(address: SocketAddr) -> TcpStream {
@@ -141,6 +144,18 @@ fn idle_connection_is_cut_and_one_that_moves_is_not() {
 }
 
 #[test]
+fn idle_connection_is_cut_after_the_request_to_stop_too() {
+    let upstream = Upstream::echo();
+    let target = upstream.address().to_string();
+    let words = ["forward", "--idle-timeout", "1s", "--drain", "60s", "--listen", "127.0.0.1:0"];
+    let (mut ambassador, address) = started(ambassador(words).arg(&target));
+    let idle = echoing(address);
+    ambassador.signal("TERM");
+    assert_eq!(ending(&idle), Ending::Reset);
+    assert_eq!(ambassador.finish(DEADLINE).code, Some(0));
+}
+
+#[test]
 fn connections_to_a_removed_instance_are_left_alone_when_told_so() {
     let scene = Scene::new();
     let upstream = Upstream::echo();
@@ -165,6 +180,29 @@ fn connections_to_a_removed_instance_are_cut_when_told_so() {
     assert_eq!(ending(&client), Ending::Reset);
 }
 
+/// The end comes behind what is queued, and a queue that is filled faster than it is read
+/// has none for seconds.
+#[test]
+fn streams_from_a_removed_instance_are_cut_while_they_run() {
+    let scene = Scene::new();
+    let upstream = Upstream::serve(|mut client| {
+        let piece = [0; 64 << 10];
+        loop {
+            client.write_all(&piece)?;
+        }
+    });
+    scene.register("one", &upstream);
+    let (_ambassador, address) = started(scene.proxy(["--on-remove", "close"]));
+    let mut clients: Vec<TcpStream> = (0..6).map(|_| connect(address).unwrap()).collect();
+    let mut piece = vec![0; 128 << 10];
+    clients.iter_mut().for_each(|client| client.read_exact(&mut piece).unwrap());
+    scene.withdraw("one");
+    within(Duration::from_secs(4), "they are cut", || {
+        clients.retain_mut(|client| client.read_exact(&mut piece).is_ok());
+        clients.is_empty()
+    });
+}
+
 /// A container that is asked to stop may finish its work; a dead one is not waited for.
 #[test]
 fn connections_to_a_removed_instance_are_cut_once_it_cannot_be_reached() {
@@ -178,6 +216,54 @@ fn connections_to_a_removed_instance_are_cut_once_it_cannot_be_reached() {
     proceed_after(Duration::from_secs(1));
     echo(&mut client);
     drop(upstream); // It takes no more; what is open stays open on its side.
+    assert_eq!(ending(&client), Ending::Reset);
+}
+
+/// Whether it can be reached is not known where there is no descriptor to dial with.
+#[test]
+fn connections_to_a_removed_instance_outlive_a_lack_of_descriptors() {
+    let scene = Scene::new();
+    let upstream = Upstream::echo();
+    scene.register("one", &upstream);
+    let (ambassador, address) = started(scene.proxy([]));
+    let mut client = echoing(address);
+    ambassador.limit_descriptors(Usage::of(ambassador.id()).next_descriptor());
+    scene.withdraw("one");
+    wait_until_known(&ambassador);
+    proceed_after(Duration::from_secs(1));
+    echo(&mut client);
+}
+
+/// Whoever waits for one that is dead holds up no reset between two that are not.
+#[test]
+fn reset_is_passed_on_while_a_removed_instance_is_tried() {
+    let scene = Scene::new();
+    let live = Upstream::serve(|mut client| {
+        client.read_exact(&mut [0])?;
+        client.write_all(b"x")?;
+        client.read_exact(&mut [0])?;
+        reset(client);
+        Ok(())
+    });
+    scene.register("live", &live);
+    let (ambassador, address) = started(scene.proxy(["--connect-timeout", "60s"]));
+    let mut client = echoing(address);
+    let dead = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    dead.bind(&SocketAddr::from((fresh_ip(), 6379)).into()).unwrap();
+    dead.listen(0).unwrap();
+    let dead_address = dead.local_addr().unwrap().as_socket().unwrap();
+    scene.withdraw("live");
+    wait_until_known(&ambassador);
+    scene.put("dead", &registration(dead_address));
+    let _other = connect(address).unwrap();
+    let _accepted = dead.accept().unwrap();
+    let _queue = fill_backlog(dead_address);
+    scene.withdraw("dead");
+    eventually("the removal is known", || {
+        ambassador.log().iter().filter(|line| line.contains("0 instances")).count() == 2
+    });
+    proceed_after(Duration::from_secs(1));
+    client.write_all(b"x").unwrap();
     assert_eq!(ending(&client), Ending::Reset);
 }
 

@@ -221,6 +221,13 @@ impl Ambassador {
         self.process.id()
     }
 
+    /// Changes the limit on descriptors of the running process.
+    pub(crate) fn limit_descriptors(&self, most: usize) {
+        let (pid, limit) = (self.id().to_string(), format!("--nofile={most}:"));
+        let status = Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap();
+        assert!(status.success(), "prlimit {limit}: {status}");
+    }
+
     pub(crate) fn signal(&mut self, signal: &str) {
         self.process.signal(signal);
     }

@@ -128,13 +128,20 @@ pub(crate) fn silent_at(address: SocketAddr) -> (SocketAddr, Vec<Socket>) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&address.into()).unwrap();
     listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut sockets = vec![listener];
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut sockets = fill_backlog(address);
+    sockets.push(listener);
+    (address, sockets)
+}
+
+/// Connects to a listener of a small backlog until it takes no more.
+pub(crate) fn fill_backlog(address: SocketAddr) -> Vec<Socket> {
+    let mut sockets = Vec::new();
     loop {
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        match client.connect_timeout(&address, Duration::from_millis(200)) {
+        match client.connect_timeout(&address.into(), Duration::from_millis(200)) {
             Ok(()) => sockets.push(client),
-            Err(_) => return (address.as_socket().unwrap(), sockets),
+            Err(_) => return sockets,
         }
     }
 }

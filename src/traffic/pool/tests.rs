@@ -51,6 +51,20 @@ fn an_ejection_ends_with_its_period_and_with_a_new_registration() {
 }
 
 #[test]
+fn a_failure_that_is_noted_after_the_address_left_is_none_of_its_next_registration() {
+    let pool = pool(&["a:1", "b:1"]);
+    pool.publish(vec![upstream("b:1")]);
+    eject(&pool, "a:1", Duration::from_secs(60));
+    pool.publish(vec![upstream("a:1"), upstream("b:1")]);
+    assert!(pool.known().iter().all(|known| known.problem.is_none()));
+    assert!(eject(&pool, "a:1", Duration::from_secs(60)), "news again");
+    pool.publish(vec![upstream("b:1")]);
+    eject(&pool, "a:1", Duration::from_secs(60));
+    pool.publish(vec![upstream("c:1")]);
+    assert_eq!(pool.learned().failing.len(), 0);
+}
+
+#[test]
 fn the_least_loaded_upstream_is_tried_first() {
     let pool = Pool::new("test".to_owned(), Balance::LeastConn);
     pool.publish(vec![upstream("a:1"), upstream("b:1")]);
